@@ -1,0 +1,1 @@
+"""CD-GTMLL: curiosity-driven game-theoretic multi-label learning."""
