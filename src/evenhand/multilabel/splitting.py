@@ -219,7 +219,11 @@ def _place_rows(
     indptr, labels = shuffled.indptr.astype(np.int64), shuffled.indices.astype(np.int64)
     by_label = shuffled.tocsc()
     column_start, rows = by_label.indptr.astype(np.int64), by_label.indices.astype(np.int64)
-    placed = _stratify(indptr, labels, column_start, rows, wanted.copy(), sizes.copy(), first_part)
+    step = 1 / np.where(wanted > 0, wanted, 1)
+    row_step = 1 / np.where(sizes > 0, sizes, 1)
+    placed = _stratify(
+        indptr, labels, column_start, rows, wanted * step, step, sizes * row_step, row_step, first_part
+    )
     held = np.zeros((n_labels, n_parts), dtype=np.int64)
     np.add.at(held, (labels, np.repeat(placed, np.diff(indptr))), 1)
     _mend(indptr, labels, column_start, rows, placed, held, may_hold_all, spread)
@@ -230,9 +234,21 @@ def _place_rows(
 
 @njit(cache=True)
 def _stratify(
-    indptr: Any, labels: Any, column_start: Any, rows: Any, wanted: Any, sizes: Any, first_part: Any
+    indptr: Any,
+    labels: Any,
+    column_start: Any,
+    rows: Any,
+    need: Any,
+    step: Any,
+    row_need: Any,
+    row_step: Any,
+    first_part: Any,
 ) -> Any:
-    """Place the rows of the label with the fewest unplaced positives, until all rows are placed."""
+    """Place the rows of the label with the fewest unplaced positives, until all rows are placed.
+
+    Each part's need of a label, and of rows, starts at 1 (0 where it wants none) and falls by one step with
+    each positive placed; `need` and `row_need` are changed.
+    """
     n, n_labels = indptr.size - 1, column_start.size - 1
     placed = np.full(n, -1, dtype=np.int64)
     # left[c]: unplaced positives of label c. Labels with equal left form a doubly linked list, so that
@@ -255,13 +271,15 @@ def _stratify(
             row = rows[at]
             if placed[row] >= 0:
                 continue
-            part = _neediest(wanted[rarest], sizes, first_part[row])
+            part = _neediest(
+                need[rarest], need, labels[indptr[row] : indptr[row + 1]], row_need, first_part[row]
+            )
             placed[row] = part
-            sizes[part] -= 1
+            row_need[part] -= row_step[part]
             for other in labels[indptr[row] : indptr[row + 1]]:
                 if single[other]:
                     continue
-                wanted[other, part] -= 1
+                need[other, part] -= step[other, part]
                 _remove(head, after, before, left[other], other)
                 left[other] -= 1
                 if left[other] > 0:
@@ -269,9 +287,9 @@ def _stratify(
                     level = min(level, left[other])
     for row in range(n):
         if placed[row] < 0:
-            part = _neediest(sizes, sizes, first_part[row])
+            part = _neediest(row_need, need, labels[:0], row_need, first_part[row])
             placed[row] = part
-            sizes[part] -= 1
+            row_need[part] -= row_step[part]
     return placed
 
 
@@ -295,14 +313,21 @@ def _remove(head: Any, after: Any, before: Any, level: int, label: int) -> None:
 
 
 @njit(cache=True)
-def _neediest(wanted: Any, sizes: Any, first: int) -> int:
-    """Part that wants the label most; among equals the one that wants most rows; then the first one tried."""
-    n_parts = sizes.size
-    best = first
-    for step in range(1, n_parts):
-        part = (first + step) % n_parts
-        if wanted[part] > wanted[best] or (wanted[part] == wanted[best] and sizes[part] > sizes[best]):
-            best = part
+def _neediest(first_need: Any, need: Any, of_row: Any, row_need: Any, first_part: int) -> int:
+    """Part with the greatest need; among equals, of all labels of the row and of rows; then the first tried."""
+    n_parts = row_need.size
+    best, best_total = -1, 0.0
+    for step in range(n_parts):
+        part = (first_part + step) % n_parts
+        total = row_need[part]
+        for label in of_row:
+            total += need[label, part]
+        if (
+            best < 0
+            or first_need[part] > first_need[best]
+            or (first_need[part] == first_need[best] and total > best_total)
+        ):
+            best, best_total = part, total
     return best
 
 
