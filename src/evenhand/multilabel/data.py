@@ -281,7 +281,9 @@ def _place(matrix: sparse.csr_array[Any], bad: npt.NDArray[np.bool_]) -> tuple[i
 
 
 def _not_finite(source: str, row: int, column: int, value: float) -> DataError:
-    return DataError(f"{source}: X is {value} in row {row}, column {column}; mend the value or leave it out")
+    return DataError(
+        f"{source}: X is {value} in row {row}, column {column} (as float32); mend it or leave it out"
+    )
 
 
 def _check_unique(names: Iterable[str], source: str) -> None:

@@ -219,6 +219,7 @@ def _place_rows(
     indptr, labels = shuffled.indptr.astype(np.int64), shuffled.indices.astype(np.int64)
     by_label = shuffled.tocsc()
     column_start, rows = by_label.indptr.astype(np.int64), by_label.indices.astype(np.int64)
+    wanted = np.where(np.diff(column_start)[:, None] < 2, 0, wanted)
     step = 1 / np.where(wanted > 0, wanted, 1)
     row_step = 1 / np.where(sizes > 0, sizes, 1)
     placed = _stratify(
@@ -314,7 +315,7 @@ def _remove(head: Any, after: Any, before: Any, level: int, label: int) -> None:
 
 @njit(cache=True)
 def _neediest(first_need: Any, need: Any, of_row: Any, row_need: Any, first_part: int) -> int:
-    """Part with the greatest need; among equals, of all labels of the row and of rows; then the first tried."""
+    """Part with the greatest need; among equals, need of all labels of the row; then the first tried."""
     n_parts = row_need.size
     best, best_total = -1, 0.0
     for step in range(n_parts):
