@@ -1,0 +1,125 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import sparse
+
+from evenhand.multilabel import scores as module
+from evenhand.multilabel.scores import as_scores, as_truth, label_columns, rank_labels, top_k, value_chunks
+
+
+def random_scores(seed: int, n: int = 30, n_labels: int = 12, *, ties: bool = False) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    values = rng.standard_normal((n, n_labels))
+    return np.round(values) if ties else values
+
+
+def reference_ranking(scores: np.ndarray, k: int) -> np.ndarray:
+    return np.argsort(-scores, axis=1, kind="stable")[:, :k]
+
+
+@given(seed=st.integers(0, 10_000), k=st.integers(1, 12), ties=st.booleans())
+@settings(max_examples=30, deadline=None)
+def test_rank_labels_is_a_stable_sort(seed, k, ties):
+    scores = random_scores(seed, ties=ties)
+    np.testing.assert_array_equal(rank_labels(scores, k), reference_ranking(scores, k))
+    np.testing.assert_array_equal(rank_labels(as_scores(full_csr(scores)), k), reference_ranking(scores, k))
+
+
+def full_csr(scores: np.ndarray) -> sparse.csr_array:
+    """All entries stored, zeros too."""
+    n, n_labels = scores.shape
+    indices = np.tile(np.arange(n_labels), n)
+    return sparse.csr_array((scores.ravel(), indices, np.arange(n + 1) * n_labels), shape=scores.shape)
+
+
+def test_rank_labels_marks_missing_candidates():
+    scores = sparse.csr_array((np.array([0.0, -1.0]), np.array([3, 1]), np.array([0, 2, 2])), shape=(2, 5))
+    np.testing.assert_array_equal(rank_labels(as_scores(scores), 3), [[3, 1, -1], [-1, -1, -1]])
+    np.testing.assert_array_equal(rank_labels(np.array([[1.0, 2.0]]), 4), [[1, 0, -1, -1]])
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_top_k_keeps_scores_stored_zeros_and_dtype(dtype):
+    scores = np.array([[0.0, -1.0, -2.0], [5.0, 4.0, 6.0]], dtype=dtype)
+    for given_scores in (scores, full_csr(scores)):
+        best = top_k(given_scores, 2)
+        assert best.dtype == dtype
+        assert best.has_canonical_format
+        np.testing.assert_array_equal(best.indices, [0, 1, 0, 2])
+        np.testing.assert_array_equal(best.data, [0.0, -1.0, 5.0, 6.0])
+
+
+def test_top_k_does_not_touch_the_callers_unsorted_array():
+    scores = sparse.csr_array((np.array([1.0, 2.0]), np.array([2, 0]), np.array([0, 2])), shape=(1, 3))
+    top_k(scores, 1)
+    np.testing.assert_array_equal(scores.indices, [2, 0])
+
+
+@pytest.mark.parametrize("k", [0, -1, 1.5, True, "3"])
+def test_bad_k_names_itself(k):
+    with pytest.raises(ValueError, match="k must be a whole number of at least 1"):
+        top_k(np.zeros((1, 2)), k)
+
+
+def test_label_columns_are_the_columns(monkeypatch):
+    scores = random_scores(0).astype(np.float32)
+    Y = as_truth(np.random.default_rng(1).random(scores.shape) < 0.1)
+    for chunk in (1, 70, 1 << 20):
+        monkeypatch.setattr(module, "_CHUNK", chunk)
+        seen = []
+        for label, values, positives in label_columns(scores, Y):
+            np.testing.assert_array_equal(values, scores[:, label])
+            np.testing.assert_array_equal(positives, np.flatnonzero(Y.toarray()[:, label]))
+            seen.append(label)
+        assert seen == np.flatnonzero(Y.toarray().any(axis=0)).tolist()
+
+
+def test_label_columns_of_sparse_scores_hold_candidates_only():
+    scores = sparse.csr_array(np.array([[0.5, 0.0], [0.0, 0.2], [0.7, 0.0]]))
+    Y = as_truth([[1, 0], [1, 1], [1, 0]])
+    first, second = label_columns(as_scores(scores), Y)
+    np.testing.assert_array_equal(first[1], [0.5, 0.7])
+    np.testing.assert_array_equal(first[2], [0, 1])
+    np.testing.assert_array_equal(second[1][second[2]], [0.2])
+
+
+def test_value_chunks_hold_everything_once(monkeypatch):
+    monkeypatch.setattr(module, "_CHUNK", 25)
+    scores = random_scores(0)
+    for given_scores in (scores, as_scores(full_csr(scores))):
+        pieces = list(value_chunks(given_scores))
+        assert max(piece.size for piece in pieces) <= 25
+        np.testing.assert_array_equal(np.concatenate(pieces), scores.ravel())
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("form", [np.asarray, sparse.csr_array, sparse.coo_matrix])
+def test_a_score_that_is_not_finite_is_named(value, form, monkeypatch):
+    monkeypatch.setattr(module, "_CHUNK", 4)
+    scores = np.ones((5, 3))
+    scores[3, 2] = value
+    with pytest.raises(ValueError, match=r"scores are -?(nan|inf) in row 3, column 2"):
+        as_scores(form(scores))
+
+
+def test_wrong_shapes_and_types_are_named():
+    with pytest.raises(ValueError, match=r"scores have shape \(2, 3\) and the labels \(2, 4\)"):
+        as_scores(np.zeros((2, 3)), shape=(2, 4))
+    with pytest.raises(ValueError, match="scores are of 3 labels, but 4 labels were fitted"):
+        as_scores(np.zeros((2, 3)), n_labels=4)
+    with pytest.raises(ValueError, match="two-dimensional"):
+        as_scores(np.zeros(3))
+    with pytest.raises(ValueError, match="scores must be numbers"):
+        as_scores(np.array([["a"]]))
+    twice = sparse.csr_array((np.ones(2), np.array([1, 1]), np.array([0, 0, 2])), shape=(2, 3))
+    with pytest.raises(ValueError, match="label 1 twice in row 1"):
+        as_scores(twice)
+    with pytest.raises(ValueError, match="nothing to learn from"):
+        as_truth(np.zeros((0, 3)))
+
+
+def test_whole_numbers_become_float64_and_float32_is_not_copied():
+    assert as_scores(np.array([[1, 0]])).dtype == np.float64
+    scores = np.zeros((2, 2), dtype=np.float32)
+    assert as_scores(scores) is scores
