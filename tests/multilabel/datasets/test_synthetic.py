@@ -108,6 +108,18 @@ def test_label_order_and_row_order_tell_nothing():
     assert np.abs(first - second).max() < 5 * np.sqrt(data.label_counts().max())
 
 
+@pytest.mark.parametrize("noise", [0.1, 0.5])
+def test_noise_is_the_share_of_words_and_of_positives_exchanged(noise):
+    clean, noisy = make_long_tail(noise=0), make_long_tail(noise=noise)
+    exchanged = np.abs((clean.X - noisy.X).data).sum() / 2 / clean.X.sum()
+    assert noisy.X.sum() == clean.X.sum()
+    # some exchanges bring back the same word or label
+    assert 0.9 * noise < exchanged < 1.05 * noise
+    kept = clean.Y.multiply(noisy.Y).nnz / clean.Y.nnz
+    assert 0.9 * noise < 1 - kept < 1.25 * noise  # more, so that no row has a label twice
+    assert np.array_equal(clean.label_counts(), noisy.label_counts())
+
+
 def micro_f1(noise):
     data = make_long_tail(3000, 40, 600, labels_per_instance=2, noise=noise, seed=1)
     X, Y = data.X, data.Y.toarray()

@@ -37,11 +37,6 @@ _TARGET_FIELDS = (
 class DatasetUnavailable(RuntimeError):  # noqa: N818  (not a fault of the caller)
     """A data set cannot be had on this machine; the message gives the reason and the mend."""
 
-    def __init__(self, reason: str) -> None:
-        super().__init__(
-            f"{reason}. Use evenhand.multilabel.datasets.make_long_tail() where no real data can be had"
-        )
-
 
 @dataclass(frozen=True)
 class DebianIndex:
@@ -60,6 +55,14 @@ class DebianIndex:
 
     table: pl.DataFrame
     release: str
+    notes: dict[str, str]
+
+
+@dataclass(frozen=True)
+class _Release:
+    packages: Path
+    translations: Path | None
+    codename: str
     notes: dict[str, str]
 
 
@@ -85,23 +88,13 @@ def load_index(cache_dir: Path | None = None, *, offline: bool = False) -> Debia
     """
     folder = _default_folder() if cache_dir is None else Path(cache_dir).absolute()
     try:
-        kept = _read_kept(folder)
-        if kept is not None:
-            return kept
-        if shutil.which("apt-get") is None or not Path(_APT_HELPER).exists():
-            raise DatasetUnavailable(
-                "This machine has no apt, through which Debian's package index is fetched"
-            )
-        for name in ("lists/partial", "cache/archives/partial"):
-            (folder / name).mkdir(parents=True, exist_ok=True)
-        _replace(folder / "apt.conf", lambda path: path.write_text(_APT_CONF))
-        trouble = "offline=True and no index was fetched before" if offline else _update(folder)
-        index = _parse(folder, _find_release(folder, trouble))
-        _keep(folder, index)
+        index = _read_kept(folder)
+        if index is None:
+            index = _parse(folder, _fetch(folder, offline))
+            _keep(folder, index)
     except OSError as error:
-        raise DatasetUnavailable(
-            f"The folder {folder} cannot be used ({error}); pass another cache_dir"
-        ) from error
+        reason = f"The folder {folder} cannot be used ({error}); pass another cache_dir"
+        raise _unavailable(reason) from error
     return index
 
 
@@ -136,6 +129,19 @@ def _apt(folder: Path, program: str, *arguments: str) -> subprocess.CompletedPro
     )
 
 
+def _fetch(folder: Path, offline: bool) -> _Release:
+    if shutil.which("apt-get") is None or not Path(_APT_HELPER).exists():
+        raise _unavailable("This machine has no apt, through which Debian's package index is fetched")
+    for name in ("lists/partial", "cache/archives/partial"):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+    _replace(folder / "apt.conf", lambda path: path.write_text(_APT_CONF))
+    trouble = "offline=True and no index was fetched before" if offline else _update(folder)
+    release = _find_release(folder)
+    if release is None:
+        raise _unavailable(f"No Debian package index could be had ({trouble})")
+    return release
+
+
 def _update(folder: Path) -> str:
     """Fetch the index; what apt complained of, for the message in case there is no index afterwards.
 
@@ -145,59 +151,40 @@ def _update(folder: Path) -> str:
         done = _apt(folder, "apt-get", "-q", "update")
     except subprocess.TimeoutExpired:
         return f"apt-get update took more than {_FETCH_LIMIT_S} s"
-    complaints = [
-        line for line in done.stderr.decode(errors="replace").splitlines() if line[:2] in ("E:", "W:")
-    ]
-    # The first warning may be about a sandbox; a failed fetch says more.
-    telling = [line for line in complaints if "Failed to fetch" in line or line.startswith("E:")]
-    return f"apt says: {' '.join(telling[0][3:].split())}" if telling else "apt's sources name none"
+    # Other warnings, about a sandbox for instance, come first and tell nothing.
+    telling = re.search(
+        r"^(?:E: |W: (?=Failed to fetch))(.+)$", done.stderr.decode(errors="replace"), re.MULTILINE
+    )
+    return f"apt says: {' '.join(telling[1].split())}" if telling else "apt's sources name none"
 
 
-@dataclass(frozen=True)
-class _Release:
-    packages: Path
-    translations: Path | None
-    codename: str
-    notes: dict[str, str]
-
-
-def _find_release(folder: Path, trouble: str) -> _Release:
+def _find_release(folder: Path) -> _Release | None:
     """Files of Debian's main component, native architecture; the release itself, not its updates."""
     native = (
         _apt(folder, "apt-config", "dump", "--format", "%v%n", "APT::Architecture").stdout.decode().strip()
     )
     layout = "\t".join(f"$({name})" for name in _TARGET_FIELDS)
-    listing = _apt(
-        folder, "apt-get", "indextargets", "--format", layout, "Origin: Debian", "Component: main"
-    ).stdout
-    targets = [dict(zip(_TARGET_FIELDS, line.split("\t"))) for line in listing.decode().splitlines()]
-    releases = [
-        target
-        for target in targets
-        # "bookworm-updates" and "bookworm-security" hold only what changed since
-        if target["CREATED_BY"] == "Packages"
-        and target["ARCHITECTURE"] == native
-        and "-" not in target["CODENAME"]
-    ]
-    if not releases:
-        raise DatasetUnavailable(f"No Debian package index could be had ({trouble})")
-    chosen = releases[0]
+    listing = _apt(folder, "apt-get", "indextargets", "--format", layout, "Origin: Debian", "Component: main")
+    targets = [dict(zip(_TARGET_FIELDS, line.split("\t"))) for line in listing.stdout.decode().splitlines()]
+    for target in targets:
+        # "bookworm-updates" and "bookworm-security" hold only what changed since.
+        of_release = target["ARCHITECTURE"] == native and "-" not in target["CODENAME"]
+        if target["CREATED_BY"] == "Packages" and of_release:
+            break
+    else:
+        return None
     translations = [
-        Path(target["FILENAME"])
-        for target in targets
-        if target["CREATED_BY"] == "Translations"
-        and target["BASE_URI"] == chosen["BASE_URI"]
-        and target["LANGUAGE"] == "en"
+        Path(other["FILENAME"])
+        for other in targets
+        if (other["CREATED_BY"], other["LANGUAGE"]) == ("Translations", "en")
+        and other["BASE_URI"] == target["BASE_URI"]
     ]
-    packages = Path(chosen["FILENAME"])
+    notes = {
+        "release": f"{target['CODENAME']} ({target['SUITE']}), version {target['VERSION']}",
+        "architecture": native,
+    }
     return _Release(
-        packages=packages,
-        translations=translations[0] if translations else None,
-        codename=chosen["CODENAME"],
-        notes={
-            "release": f"{chosen['CODENAME']} ({chosen['SUITE']}), version {chosen['VERSION']}",
-            "architecture": native,
-        },
+        Path(target["FILENAME"]), translations[0] if translations else None, target["CODENAME"], notes
     )
 
 
@@ -209,9 +196,7 @@ def _parse(folder: Path, release: _Release) -> DebianIndex:
         **release.notes,
         "date": _release_date(release.packages),
         "packages_sha256": hashlib.sha256(packages).hexdigest(),
-        "translation_sha256": hashlib.sha256(translations).hexdigest()
-        if translations
-        else "no Translation-en",
+        "translation_sha256": hashlib.sha256(translations).hexdigest() if translations else "none",
     }
     return DebianIndex(table, release.codename, notes)
 
@@ -219,7 +204,7 @@ def _parse(folder: Path, release: _Release) -> DebianIndex:
 def _cat(folder: Path, path: Path) -> bytes:
     done = _apt(folder, _APT_HELPER, "cat-file", str(path))
     if done.returncode:
-        raise DatasetUnavailable(
+        raise _unavailable(
             f"{path} cannot be read (apt-helper: {done.stderr.decode(errors='replace').strip()})"
         )
     return done.stdout
@@ -245,7 +230,7 @@ def _read_kept(folder: Path) -> DebianIndex | None:
         table = pl.read_parquet(folder / kept["table"]).select(*COLUMNS)
         return DebianIndex(table, kept["release"], kept["notes"])
     except (OSError, ValueError, KeyError, pl.exceptions.PolarsError) as error:
-        raise DatasetUnavailable(
+        raise _unavailable(
             f"The index kept in {folder} is damaged ({error!r}); delete that folder"
         ) from error
 
@@ -265,3 +250,7 @@ def _replace(path: Path, write: Callable[[Path], object]) -> None:
         os.replace(unfinished, path)
     finally:
         unfinished.unlink(missing_ok=True)
+
+
+def _unavailable(reason: str) -> DatasetUnavailable:
+    return DatasetUnavailable(f"{reason}. Where no real data can be had, use datasets.make_long_tail()")

@@ -120,7 +120,7 @@ def _check(options: dict[str, float]) -> None:
     for name, value in options.items():
         least, most = _RANGES[name]
         if not least <= value <= most:
-            raise ValueError(f"{name} must lie between {least} and {most:g}, not {value}")
+            raise ValueError(f"{name} must lie between {least} and {most:,}, not {value}")
         if name.startswith("n_") and int(value) != value:
             raise ValueError(f"{name} must be a whole number, not {value}")
     mean, limit = options["labels_per_instance"], options["n_labels"] / 4
@@ -213,7 +213,10 @@ def _draw_words(
 def _exchange_labels(
     rng: np.random.Generator, rows: _Ints, labels: _Ints, n_labels: int, noise: float
 ) -> _Ints:
-    """A share of the positives swap their labels among each other, so that the label frequencies stay."""
+    """A share of the positives swap their labels, so that the label frequencies stay.
+
+    A few more swap with them where a row would have a label twice.
+    """
     exchanged = np.flatnonzero(rng.random(labels.size) < noise)
     labels = labels.copy()
     labels[exchanged] = labels[rng.permutation(exchanged)]
