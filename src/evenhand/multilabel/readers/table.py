@@ -1,0 +1,235 @@
+"""Tables with a tags column: CSV, TSV, Parquet and JSON lines."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import polars as pl
+from polars.exceptions import PolarsError
+from scipy import sparse
+
+from evenhand.multilabel.data import DataError, MultilabelData
+from evenhand.multilabel.readers._files import PathLike, blocks, lines, solid_lines
+
+_DELIMITERS = {".csv": ",", ".tsv": "\t"}
+
+
+def read_table(
+    path: PathLike,
+    *,
+    text: str | Sequence[str],
+    tags: str,
+    separator: str = ",",
+    id: str | None = None,
+) -> MultilabelData:
+    """Read a table with one or more text columns and a column of tags.
+
+    Parameters
+    ----------
+    path : path-like
+        A .csv, .tsv, .jsonl or .ndjson file, plain or gzipped (.gz), or a .parquet file. CSV and TSV have a
+        header line.
+    text : str or sequence of str
+        The text column or columns. No value (null) is the empty text.
+    tags : str
+        The column of tags: lists, or strings that hold several. No value (null) means no tags.
+    separator : str
+        What stands between the tags of a string.
+    id : str, optional
+        A column that names the instances; without it they are numbered from 0.
+
+    Returns
+    -------
+    MultilabelData
+        kind "text"; the labels are the tags that occur, sorted.
+
+    Raises
+    ------
+    DataError
+        If the file is broken or a column is missing or of another kind; with file and line or row.
+
+    Notes
+    -----
+    Spaces around a tag and empty tags are taken off; a tag that stands twice in a row counts once. Rows
+    without tags are kept.
+
+    Examples
+    --------
+    >>> import pathlib, tempfile
+    >>> path = pathlib.Path(tempfile.mkdtemp()) / "plants.csv"
+    >>> _ = path.write_text('name,about,tags\\noak,"tall, old","tree, wood"\\nfern,,\\n')
+    >>> data = read_table(path, text=["name", "about"], tags="tags", id="name")
+    >>> data.X.tolist()
+    [['oak', 'tall, old'], ['fern', '']]
+    >>> data.label_names, data.tags(0), data.tags(1)
+    (('tree', 'wood'), ['tree', 'wood'], [])
+    """
+    texts = [text] if isinstance(text, str) else list(text)
+    if not texts:
+        raise DataError("text names no column; name at least one")
+    if not separator:
+        raise DataError("separator is empty; say what stands between the tags of a string")
+    table = _load(path, list(dict.fromkeys([*texts, tags, *([] if id is None else [id])])))
+    if table.height == 0:
+        raise DataError(f"{path}: the table has no rows")
+    if id is not None and (missing := table[id].is_null()).any():
+        raise DataError(f"{path}: row {missing.arg_true()[0] + 1} has no value in the id column {id!r}")
+    for name in texts:
+        _check_kind(path, table[name], lists=False)
+    _check_kind(path, table[tags], lists=True)
+    Y, label_names = _labels(table[tags], separator)
+    if not label_names:
+        raise DataError(f"{path}: no row has a tag in column {tags!r}")
+    ids = range(table.height) if id is None else table[id].cast(pl.String)
+    return MultilabelData(
+        X=np.array(table.select(pl.col(texts).cast(pl.String).fill_null("")).rows(), dtype=object),
+        Y=Y,
+        label_names=label_names,
+        instance_ids=tuple(map(str, ids)),
+        source=str(path),
+        feature_names=tuple(texts),
+    )
+
+
+def _load(path: PathLike, columns: list[str]) -> pl.DataFrame:
+    plain = os.fspath(path).removesuffix(".gz").lower()
+    ending = os.path.splitext(plain)[1]
+    if ending in _DELIMITERS:
+        return _load_csv(path, columns, _DELIMITERS[ending])
+    if ending in (".jsonl", ".ndjson"):
+        return _load_json_lines(path, columns)
+    if ending == ".parquet" and plain == os.fspath(path).lower():
+        return _load_parquet(path, columns)
+    raise DataError(f"{path}: not a table; its name has to end in .csv, .tsv, .jsonl, .ndjson or .parquet")
+
+
+def _load_csv(path: PathLike, columns: list[str], delimiter: str) -> pl.DataFrame:
+    content = b"".join(blocks(path))
+    try:
+        scan = pl.scan_csv(io.BytesIO(content), separator=delimiter, infer_schema=False)
+        names = scan.collect_schema().names()
+        _check_columns(path, columns, names)
+        table, ragged = pl.collect_all([scan.select(columns), scan.select(pl.col(names[-1]).is_null().any())])
+    except PolarsError as error:
+        _csv_rows(path, delimiter)
+        raise DataError(f"{path}: the table cannot be read ({error})") from error
+    # polars fills a row that is short, or blank, with empty fields: look again where the last field is empty.
+    return table.head(_csv_rows(path, delimiter)) if ragged.item() else table
+
+
+def _csv_rows(path: PathLike, delimiter: str) -> int:
+    """Number of rows below the header; DataError with the line if one is not as long as the header."""
+    rows = csv.reader((line + "\n" for _, line in lines(path)), delimiter=delimiter, strict=True)
+    n_rows, blank, header = 0, 0, None
+    try:
+        for row in rows:
+            if header is None:
+                header = row
+            elif not row:
+                blank = blank or rows.line_num
+            elif blank:
+                raise DataError(f"{path}:{blank}: blank line; take it out")
+            elif len(row) != len(header):
+                raise DataError(
+                    f"{path}:{rows.line_num}: {len(row)} fields, the header has {len(header)};"
+                    f" put a field that holds {delimiter!r} in double quotes"
+                )
+            else:
+                n_rows += 1
+    except csv.Error as error:
+        raise DataError(f"{path}:{rows.line_num}: {error}; a double quote may be left open") from error
+    return n_rows
+
+
+def _load_parquet(path: PathLike, columns: list[str]) -> pl.DataFrame:
+    try:
+        scan = pl.scan_parquet(os.fspath(path))
+        _check_columns(path, columns, scan.collect_schema().names())
+        return scan.select(columns).collect()
+    except PolarsError as error:
+        raise DataError(f"{path}: not a sound Parquet file ({error})") from error
+    except OSError as error:
+        raise DataError(f"{path}: {error.strerror or error}") from error
+
+
+def _load_json_lines(path: PathLike, columns: list[str]) -> pl.DataFrame:
+    """JSON lines by the standard library: it tells a fault's line and never turns one type into another."""
+    values: dict[str, list[Any]] = {name: [] for name in columns}
+    kinds: dict[str, str] = {}
+    seen: dict[str, None] = {}
+    for number, line in solid_lines(path):
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise DataError(
+                f"{path}:{number}: not JSON ({error.msg} at character {error.pos + 1})"
+            ) from error
+        if not isinstance(row, dict):
+            raise DataError(f"{path}:{number}: not a JSON object; write one {{...}} a line")
+        seen |= dict.fromkeys(row)
+        for name in columns:
+            value = row.get(name)
+            if value is not None:
+                kind = _json_kind(value)
+                if kind is None or kinds.setdefault(name, kind) != kind:
+                    wanted = kinds.get(name, "text, whole number or list of these")
+                    raise DataError(
+                        f"{path}:{number}: field {name!r} is {json.dumps(value)[:60]}, not a {wanted}"
+                    )
+                if kind == "list":
+                    value = [str(tag) for tag in value if tag is not None]
+            values[name].append(value)
+    _check_columns(path, columns, list(seen))
+    return pl.DataFrame({name: pl.Series(column, strict=True) for name, column in values.items()})
+
+
+def _json_kind(value: Any) -> str | None:
+    if isinstance(value, str):
+        return "text"
+    if type(value) is int:
+        return "whole number"
+    if isinstance(value, list) and all(
+        tag is None or isinstance(tag, str) or type(tag) is int for tag in value
+    ):
+        return "list"
+    return None
+
+
+def _check_columns(path: PathLike, wanted: list[str], found: list[str]) -> None:
+    for name in wanted:
+        if name not in found:
+            raise DataError(f"{path}: no column {name!r}; the columns are {', '.join(map(repr, found))}")
+
+
+def _check_kind(path: PathLike, column: pl.Series, *, lists: bool) -> None:
+    """Check that a column holds texts or, with `lists`, lists of texts or whole numbers."""
+    kind = column.dtype
+    inner = getattr(kind, "inner", None) if isinstance(kind, pl.List) else None
+    is_text = isinstance(kind, pl.String | pl.Categorical | pl.Enum | pl.Null)
+    is_list = inner is not None and (
+        inner.is_integer() or isinstance(inner, pl.String | pl.Categorical | pl.Enum | pl.Null)
+    )
+    if not (is_text or (lists and is_list)):
+        wanted = "strings or lists of strings" if lists else "strings"
+        raise DataError(f"{path}: column {column.name!r} holds {kind}, not {wanted}; convert it")
+
+
+def _labels(tags: pl.Series, separator: str) -> tuple[sparse.csr_array[Any], tuple[str, ...]]:
+    listed = tags if isinstance(tags.dtype, pl.List) else tags.cast(pl.String).str.split(separator)
+    each = (
+        pl.DataFrame({"row": np.arange(tags.len()), "tag": listed})
+        .explode("tag")
+        .with_columns(pl.col("tag").cast(pl.String).str.strip_chars())
+        .filter(pl.col("tag").is_not_null() & (pl.col("tag") != ""))
+    )
+    names = each["tag"].unique().sort()
+    codes = each["tag"].cast(pl.Enum(names)).to_physical().to_numpy()
+    ones = np.ones(each.height, dtype=np.float32)
+    Y = sparse.csr_array((ones, (each["row"].to_numpy(), codes)), shape=(tags.len(), names.len()))
+    return Y, tuple(names)
