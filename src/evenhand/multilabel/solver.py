@@ -1,0 +1,434 @@
+"""The convex best response: one player's weights for a block of labels, to their optimum.
+
+Every label's problem is
+
+    minimise over w:  ½‖w‖² + Σ_n a_n ℓ(y_n (ω s_n + o_n)) + Σ_n e_n ℓ(y_n s_n),   s_n = w·(x_n, 1),
+
+with ℓ the squared hinge or the logistic loss, y = ±1, a the weight of the shared payoff, (ω, o) how the team
+sees this player's score, and e the weight of the curiosity reward. The bias is the weight of a constant
+feature, under the same prior, as in liblinear; so the optimum is unique.
+
+The method is dual coordinate ascent (Hsieh et al. 2008, as in liblinear), for a block of labels at once:
+the rows are visited in one order for all of them, so that each stored feature value is read once a block and
+the arithmetic runs over labels side by side. It was chosen by measurement: on Debian's tags (20,975 × 24,073 words,
+587 labels) it reached the same optimum as liblinear in a tenth of its time, where truncated Newton on blocks needed
+forty times as long.
+
+How exact: for a point with duality gap g the distance to the optimum is at most √(2g), since the prior makes
+the objective 1-strongly convex. ``tolerance`` is that distance, in units of the weights. The gap is summed up
+while the rows are swept, so it is an estimate that becomes exact as the sweeps settle.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+from numba import njit
+from scipy import sparse
+
+Loss = Literal["squared_hinge", "log_likelihood"]
+FloatArray = npt.NDArray[np.floating[Any]]
+IntArray = npt.NDArray[np.integer[Any]]
+
+LABELS_PER_BLOCK = 64  # a row of weights is then four cache lines of float32; fewer labels read X more often
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Instances as the solver reads them: CSR parts and ‖(x_n, 1)‖².
+
+    Parameters
+    ----------
+    indptr : ndarray of int64, shape (n+1,)
+    indices : ndarray of int32, shape (nnz,)
+    values : ndarray of float32 or float64, shape (nnz,)
+    squared_norms : ndarray, shape (n,)
+    n_features : int
+        D, without the constant feature.
+    """
+
+    indptr: npt.NDArray[np.int64]
+    indices: npt.NDArray[np.int32]
+    values: FloatArray
+    squared_norms: FloatArray
+    n_features: int
+
+    @classmethod
+    def of(cls, features: sparse.csr_array | FloatArray) -> Rows:
+        """The rows of a CSR or dense matrix; values are kept in float32 unless they are float64."""
+        matrix = sparse.csr_array(features)
+        dtype = np.float64 if matrix.dtype == np.float64 else np.float32
+        values = np.ascontiguousarray(matrix.data, dtype=dtype)
+        squares = sparse.csr_array(
+            (values.astype(np.float64) ** 2, matrix.indices, matrix.indptr), matrix.shape
+        )
+        return cls(
+            matrix.indptr.astype(np.int64),
+            matrix.indices.astype(np.int32),
+            values,
+            (np.asarray(squares.sum(axis=1)).ravel() + 1).astype(dtype),
+            int(matrix.shape[1]),
+        )
+
+    @property
+    def n(self) -> int:
+        """The number of instances."""
+        return len(self.indptr) - 1
+
+    def scores(self, weights: FloatArray) -> FloatArray:
+        """w·(x, 1) for weights (D+1, B) whose last row is the bias, shape (n, B)."""
+        matrix = sparse.csr_array((self.values, self.indices, self.indptr), (self.n, self.n_features))
+        return np.asarray(matrix @ weights[:-1]) + weights[-1]
+
+
+@dataclass(frozen=True)
+class Divergence:
+    """The live part of the "divergence" reward, −γ JS(owners), as this player sees it.
+
+    Parameters
+    ----------
+    others : ndarray, shape (n, B)
+        The mean probability of the other owners.
+    owner_count : ndarray, shape (B,)
+        m_c.
+    weight : ndarray, shape (B,)
+        γ ≥ 0; 0 where the label has one owner.
+    """
+
+    others: FloatArray
+    owner_count: FloatArray
+    weight: FloatArray
+
+
+@dataclass(frozen=True)
+class Objective:
+    """What one player is to maximise on a block of B labels, as losses with weights.
+
+    Parameters
+    ----------
+    signs : ndarray, shape (n, B)
+        y, +1 or −1.
+    own_weight : ndarray, shape (n, B)
+        e, the weight of ℓ(y s).
+    team_weight : ndarray, shape (n, B), optional
+        a, the weight of ℓ(y (ω s + o)).
+    offset : ndarray, shape (n, B), optional
+        o, what the rest of the team says; given where ``team_weight`` is.
+    scale : ndarray, shape (B,), optional
+        ω ≥ 0; given where ``team_weight`` is.
+    divergence : Divergence, optional
+        For the logistic loss only.
+    """
+
+    signs: FloatArray
+    own_weight: FloatArray
+    team_weight: FloatArray | None = None
+    offset: FloatArray | None = None
+    scale: FloatArray | None = None
+    divergence: Divergence | None = None
+
+
+@dataclass(frozen=True)
+class Solution:
+    """The optimum of a block.
+
+    Parameters
+    ----------
+    weights : ndarray, shape (D+1, B)
+        The last row is the bias.
+    dual : ndarray, shape (T, n, B)
+        The dual variables times y, from which a later solve of a similar problem starts warm.
+    sweeps : int
+        How often the rows were visited.
+    distance : float
+        The bound on ‖w − w*‖₂ of the worst label, estimated in the last sweep.
+    """
+
+    weights: FloatArray
+    dual: FloatArray
+    sweeps: int
+    distance: float
+
+
+def best_response(
+    rows: Rows,
+    objective: Objective,
+    *,
+    loss: Loss,
+    train_rows: IntArray,
+    tolerance: float,
+    max_sweeps: int = 1000,
+    seed: int = 0,
+    start: FloatArray | None = None,
+) -> Solution:
+    """The player's optimal weights for a block of labels, the rest of the team standing still.
+
+    Parameters
+    ----------
+    rows : Rows
+    objective : Objective
+    loss : {"squared_hinge", "log_likelihood"}
+    train_rows : ndarray of int
+        The instances to learn from; the others have no say.
+    tolerance : float
+        The largest accepted distance to the optimum, ‖w − w*‖₂, of any label.
+    max_sweeps : int
+        Where to give up; ``distance`` of the result then tells how far it is.
+    seed : int
+        Orders the rows.
+    start : ndarray, shape (T, n, B), optional
+        ``dual`` of an earlier solution for the same block.
+
+    Returns
+    -------
+    Solution
+    """
+    if loss == "squared_hinge":
+        weight, target = _hinge_terms(objective)
+        return _descend(rows, objective.signs, weight, target, train_rows, tolerance, max_sweeps, seed, start)
+    return _newton(rows, objective, train_rows, tolerance, max_sweeps, seed, start)
+
+
+def _hinge_terms(objective: Objective) -> tuple[FloatArray, FloatArray]:
+    """The two losses as Σ_k c_k max(0, target_k − y s)², shapes (T, n, B)."""
+    own = objective.own_weight
+    if objective.team_weight is None or objective.offset is None or objective.scale is None:
+        return own[None], np.ones_like(own)[None]
+    scale = objective.scale.astype(own.dtype)
+    used = scale > 0
+    team = np.where(used, objective.team_weight * scale**2, 0).astype(own.dtype)
+    target = (1 - objective.signs * objective.offset) / np.where(used, scale, 1)
+    return np.stack([team, own]), np.stack([target.astype(own.dtype), np.ones_like(own)])
+
+
+def _start(rows: Rows, shape: tuple[int, ...], start: FloatArray | None) -> tuple[FloatArray, FloatArray]:
+    """Dual variables and the weights Σ_n α_n (x_n, 1) that belong to them."""
+    dtype = rows.values.dtype
+    dual = np.zeros(shape, dtype) if start is None or start.shape != shape else start.astype(dtype, copy=True)
+    weights = np.zeros((rows.n_features + 1, shape[2]), dtype)
+    if dual.any():
+        _gather(rows.indptr, rows.indices, rows.values, dual.sum(axis=0), weights)
+    return dual, weights
+
+
+def _descend(
+    rows: Rows,
+    signs: FloatArray,
+    weight: FloatArray,
+    target: FloatArray,
+    train_rows: IntArray,
+    tolerance: float,
+    max_sweeps: int,
+    seed: int,
+    start: FloatArray | None,
+) -> Solution:
+    dual, weights = _start(rows, weight.shape, start)
+    rng = np.random.default_rng(seed)
+    gap = np.zeros(signs.shape[1], np.float64)
+    sweeps, distance = 0, np.inf
+    while sweeps < max_sweeps and distance > tolerance:
+        order = rng.permutation(train_rows)
+        _sweep(rows.indptr, rows.indices, rows.values, rows.squared_norms, order, signs, weight, target, False,
+               dual, weights, gap)  # fmt: skip
+        sweeps += 1
+        distance = float(np.sqrt(2 * gap.max(initial=0)))
+    return Solution(weights, dual, sweeps, distance)
+
+
+def _newton(
+    rows: Rows,
+    objective: Objective,
+    train_rows: IntArray,
+    tolerance: float,
+    max_sweeps: int,
+    seed: int,
+    start: FloatArray | None,
+) -> Solution:
+    """Newton's method for the logistic loss; the same sweeps solve each quadratic model.
+
+    The Newton decrement λ bounds the length of the step and, near the optimum, what is left after it.
+    """
+    model = _Logistic(objective, rows.values.dtype)
+    dual, weights = _start(rows, (1, *objective.signs.shape), start)
+    scores = rows.scores(weights)[train_rows]
+    value, slope, curvature = model.expand(scores, train_rows)
+    value = value + 0.5 * np.square(weights, dtype=np.float64).sum(axis=0)
+    rng = np.random.default_rng(seed)
+    sweeps, distance = 0, np.inf
+    full = np.zeros((2, 1, *objective.signs.shape), rows.values.dtype)
+    while sweeps < max_sweeps and distance > tolerance:
+        signs = objective.signs[train_rows]
+        full[0, 0, train_rows] = curvature / 2
+        full[1, 0, train_rows] = signs * (scores - slope / curvature)
+        inner = max(tolerance / 2, 0.1 * min(distance, 1e3))
+        new_weights, new_dual, used = _quadratic(
+            rows, objective.signs, full, train_rows, inner, rng, weights, dual
+        )
+        sweeps += used
+        step = new_weights - weights
+        step_scores = rows.scores(step)[train_rows]
+        reach = np.square(step, dtype=np.float64).sum(axis=0)
+        decrement = reach + (curvature * np.square(step_scores, dtype=np.float64)).sum(axis=0)
+        scale = np.ones(len(value), rows.values.dtype)
+        for _ in range(30):
+            trial = model.expand(scores + scale * step_scores, train_rows)
+            trial_value = trial[0] + 0.5 * np.square(weights + scale * step, dtype=np.float64).sum(axis=0)
+            worse = trial_value > value + 1e-6 * np.abs(value)
+            if not worse.any():
+                break
+            scale[worse] /= 2
+        weights, dual, scores = (
+            weights + scale * step,
+            dual + scale * (new_dual - dual),
+            scores + scale * step_scores,
+        )
+        value, slope, curvature = trial_value, trial[1], trial[2]
+        distance = float(np.sqrt(decrement.max(initial=0)))
+    return Solution(weights, dual, sweeps, distance)
+
+
+def _quadratic(
+    rows: Rows,
+    signs: FloatArray,
+    model: FloatArray,
+    train_rows: IntArray,
+    tolerance: float,
+    rng: np.random.Generator,
+    weights: FloatArray,
+    dual: FloatArray,
+) -> tuple[FloatArray, FloatArray, int]:
+    """Minimise a weighted least-squares model, ``model`` being its weights and targets."""
+    weights, dual = weights.copy(), dual.copy()
+    gap = np.zeros(signs.shape[1], np.float64)
+    for sweep in range(1, 51):
+        order = rng.permutation(train_rows)
+        _sweep(rows.indptr, rows.indices, rows.values, rows.squared_norms, order, signs, model[0], model[1], True,
+               dual, weights, gap)  # fmt: skip
+        if np.sqrt(2 * gap.max(initial=0)) <= tolerance:
+            break
+    return weights, dual, sweep
+
+
+class _Logistic:
+    """Value, slope and curvature of the logistic objective in a player's scores, without the prior."""
+
+    def __init__(self, objective: Objective, dtype: np.dtype[Any]) -> None:
+        shape = objective.signs.shape
+        zero, none = np.zeros((1, 1), dtype), np.zeros(shape[1], dtype)
+        team, offset, scale = objective.team_weight, objective.offset, objective.scale
+        self.signs, self.own = objective.signs, objective.own_weight
+        self.team = zero if team is None else team
+        self.offset = zero if offset is None else offset
+        self.scale = none if scale is None else scale.astype(dtype)
+        live = objective.divergence
+        self.others = zero if live is None else live.others
+        self.owner_count = none + 1 if live is None else live.owner_count.astype(dtype)
+        self.weight = none if live is None else live.weight.astype(dtype)
+
+    def expand(self, scores: FloatArray, at: IntArray) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """(B,) value, and (rows, B) slope and curvature at these scores of the rows ``at``."""
+        value = np.zeros(scores.shape[1], np.float64)
+        slope, curvature = np.empty_like(scores), np.empty_like(scores)
+        _logistic(scores, at, self.signs, self.own, self.team, self.offset, self.scale,
+                  self.others, self.owner_count, self.weight, value, slope, curvature)  # fmt: skip
+        return value, slope, curvature
+
+
+@njit(nogil=True, fastmath=True, cache=True)
+def _sweep(  # type: ignore[no-untyped-def]
+    indptr, indices, values, squared_norms, order, signs, weight, target, two_sided, dual, weights, gap
+):
+    """Visit each row once: the exact maximum over its dual variables, for all labels of the block."""
+    n_terms, n_labels = weight.shape[0], signs.shape[1]
+    bias = weights[weights.shape[0] - 1]
+    score = np.empty(n_labels, weights.dtype)
+    change = np.empty(n_labels, weights.dtype)
+    lowest = weights.dtype.type(-np.inf) if two_sided else weights.dtype.type(0)
+    tiny, zero = weights.dtype.type(1e-30), weights.dtype.type(0)
+    gap[:] = 0
+    for i in order:
+        for b in range(n_labels):
+            score[b] = bias[b]
+            change[b] = 0
+        for q in range(indptr[i], indptr[i + 1]):
+            x = values[q]
+            row = weights[indices[q]]
+            for b in range(n_labels):
+                score[b] += x * row[b]
+        moved = zero
+        for k in range(n_terms):
+            alphas, costs, targets, y = dual[k, i], weight[k, i], target[k, i], signs[i]
+            for b in range(n_labels):
+                inverse = 1 / (2 * max(costs[b], tiny))
+                alpha = alphas[b] * y[b]
+                slack = targets[b] - y[b] * (score[b] + squared_norms[i] * change[b])
+                loose = slack if two_sided else max(slack, zero)
+                error = loose - alpha * inverse
+                gap[b] += costs[b] * error * error + alpha * (loose - slack)
+                new = max(lowest, alpha + (slack - alpha * inverse) / (squared_norms[i] + inverse))
+                step = (new - alpha) * y[b]
+                alphas[b] += step
+                change[b] += step
+                moved += abs(step)
+        if moved > 0:
+            for b in range(n_labels):
+                bias[b] += change[b]
+            for q in range(indptr[i], indptr[i + 1]):
+                x = values[q]
+                row = weights[indices[q]]
+                for b in range(n_labels):
+                    row[b] += x * change[b]
+
+
+@njit(nogil=True, fastmath=True, cache=True)
+def _gather(indptr, indices, values, dual, weights):  # type: ignore[no-untyped-def]
+    """weights += Σ_n dual_n (x_n, 1)."""
+    bias = weights[weights.shape[0] - 1]
+    for i in range(len(indptr) - 1):
+        alphas = dual[i]
+        for b in range(weights.shape[1]):
+            bias[b] += alphas[b]
+        for q in range(indptr[i], indptr[i + 1]):
+            x = values[q]
+            row = weights[indices[q]]
+            for b in range(weights.shape[1]):
+                row[b] += x * alphas[b]
+
+
+@njit(nogil=True, cache=True)
+def _logistic(  # type: ignore[no-untyped-def]
+    scores, at, signs, own, team, offset, scale, others, owner_count, divergence, value, slope, curvature
+):
+    """Fill value, slope and curvature; a curvature is kept above 0 so that every row stays in the model."""
+    for r in range(scores.shape[0]):
+        i = at[r]
+        for b in range(scores.shape[1]):
+            s, y = scores[r, b], signs[i, b]
+            p = 1 / (1 + np.exp(-s))
+            z = y * s
+            value[b] += own[i, b] * (np.log1p(np.exp(-abs(z))) + max(-z, 0.0))
+            g = own[i, b] * (p - (1.0 if y > 0 else 0.0))
+            h = own[i, b] * p * (1 - p)
+            if scale[b] > 0:
+                t = scale[b] * s + offset[i, b]
+                u = 1 / (1 + np.exp(-t))
+                z = y * t
+                value[b] += team[i, b] * (np.log1p(np.exp(-abs(z))) + max(-z, 0.0))
+                g += team[i, b] * scale[b] * (u - (1.0 if y > 0 else 0.0))
+                h += team[i, b] * scale[b] ** 2 * u * (1 - u)
+            if divergence[b] > 0:
+                m = owner_count[b]
+                mean = (p + (m - 1) * others[i, b]) / m
+                value[b] -= divergence[b] * (_entropy(mean) - _entropy(p) / m)
+                logit = np.log(max(mean, 1e-30)) - np.log(max(1 - mean, 1e-30))
+                g -= divergence[b] * (s - logit) / m * p * (1 - p)
+            slope[r, b] = g
+            curvature[r, b] = max(h, 1e-6)
+
+
+@njit(nogil=True, cache=True)
+def _entropy(p):  # type: ignore[no-untyped-def]
+    return -p * np.log(max(p, 1e-30)) - (1 - p) * np.log(max(1 - p, 1e-30))
