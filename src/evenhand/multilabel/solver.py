@@ -10,9 +10,9 @@ feature, under the same prior, as in liblinear; so the optimum is unique.
 
 The method is dual coordinate ascent (Hsieh et al. 2008, as in liblinear), for a block of labels at once:
 the rows are visited in one order for all of them, so that each stored feature value is read once a block and
-the arithmetic runs over labels side by side. It was chosen by measurement: on Debian's tags (20,975 × 24,073 words,
-587 labels) it reached the same optimum as liblinear in a tenth of its time, where truncated Newton on blocks needed
-forty times as long.
+the arithmetic runs over labels side by side. It was chosen by measurement: on Debian's tags (20,975 × 24,073
+words, 587 labels) it reached liblinear's optimum in a tenth of liblinear's time, where truncated Newton on
+blocks needed forty times as long as this.
 
 How exact: for a point with duality gap g the distance to the optimum is at most √(2g), since the prior makes
 the objective 1-strongly convex. ``tolerance`` is that distance, in units of the weights. The gap is summed up
@@ -33,6 +33,7 @@ Loss = Literal["squared_hinge", "log_likelihood"]
 FloatArray = npt.NDArray[np.floating[Any]]
 IntArray = npt.NDArray[np.integer[Any]]
 
+_MODEL_SWEEPS = 50  # per Newton step; the next step mends what is left
 LABELS_PER_BLOCK = 64  # a row of weights is then four cache lines of float32; fewer labels read X more often
 
 
@@ -61,7 +62,7 @@ class Rows:
         """The rows of a CSR or dense matrix; values are kept in float32 unless they are float64."""
         matrix = sparse.csr_array(features)
         dtype = np.float64 if matrix.dtype == np.float64 else np.float32
-        values = np.ascontiguousarray(matrix.data, dtype=dtype)
+        values: FloatArray = np.ascontiguousarray(matrix.data, dtype=dtype)
         squares = sparse.csr_array(
             (values.astype(np.float64) ** 2, matrix.indices, matrix.indptr), matrix.shape
         )
@@ -81,7 +82,8 @@ class Rows:
     def scores(self, weights: FloatArray) -> FloatArray:
         """w·(x, 1) for weights (D+1, B) whose last row is the bias, shape (n, B)."""
         matrix = sparse.csr_array((self.values, self.indices, self.indptr), (self.n, self.n_features))
-        return np.asarray(matrix @ weights[:-1]) + weights[-1]
+        scores: FloatArray = np.asarray(matrix @ weights[:-1]) + weights[-1]
+        return scores
 
 
 @dataclass(frozen=True)
@@ -231,8 +233,20 @@ def _descend(
     sweeps, distance = 0, np.inf
     while sweeps < max_sweeps and distance > tolerance:
         order = rng.permutation(train_rows)
-        _sweep(rows.indptr, rows.indices, rows.values, rows.squared_norms, order, signs, weight, target, False,
-               dual, weights, gap)  # fmt: skip
+        _sweep(
+            rows.indptr,
+            rows.indices,
+            rows.values,
+            rows.squared_norms,
+            order,
+            signs,
+            weight,
+            target,
+            False,
+            dual,
+            weights,
+            gap,
+        )
         sweeps += 1
         distance = float(np.sqrt(2 * gap.max(initial=0)))
     return Solution(weights, dual, sweeps, distance)
@@ -303,13 +317,25 @@ def _quadratic(
     """Minimise a weighted least-squares model, ``model`` being its weights and targets."""
     weights, dual = weights.copy(), dual.copy()
     gap = np.zeros(signs.shape[1], np.float64)
-    for sweep in range(1, 51):
+    for used in range(1, _MODEL_SWEEPS + 1):
         order = rng.permutation(train_rows)
-        _sweep(rows.indptr, rows.indices, rows.values, rows.squared_norms, order, signs, model[0], model[1], True,
-               dual, weights, gap)  # fmt: skip
+        _sweep(
+            rows.indptr,
+            rows.indices,
+            rows.values,
+            rows.squared_norms,
+            order,
+            signs,
+            model[0],
+            model[1],
+            True,
+            dual,
+            weights,
+            gap,
+        )
         if np.sqrt(2 * gap.max(initial=0)) <= tolerance:
             break
-    return weights, dual, sweep
+    return weights, dual, used
 
 
 class _Logistic:
@@ -332,8 +358,21 @@ class _Logistic:
         """(B,) value, and (rows, B) slope and curvature at these scores of the rows ``at``."""
         value = np.zeros(scores.shape[1], np.float64)
         slope, curvature = np.empty_like(scores), np.empty_like(scores)
-        _logistic(scores, at, self.signs, self.own, self.team, self.offset, self.scale,
-                  self.others, self.owner_count, self.weight, value, slope, curvature)  # fmt: skip
+        _logistic(
+            scores,
+            at,
+            self.signs,
+            self.own,
+            self.team,
+            self.offset,
+            self.scale,
+            self.others,
+            self.owner_count,
+            self.weight,
+            value,
+            slope,
+            curvature,
+        )
         return value, slope, curvature
 
 
