@@ -63,6 +63,10 @@ def read_svmlight(
     >>> data.tags(0), data.tags(1)
     (['3', '7'], ['7'])
     """
+    if n_features is not None and n_features < 1:
+        raise DataError(f"n_features must be at least 1, not {n_features}")
+    if zero_based not in (True, False, "auto"):
+        raise DataError(f"zero_based must be True, False or 'auto', not {zero_based!r}")
     names = None if label_names is None else names_from(label_names)
     limits = {} if names is None else {"n_labels": len(names)}
     if n_features is not None:
@@ -82,7 +86,7 @@ def read_svmlight(
         numbers, rows.labels[:] = np.unique(rows.labels, return_inverse=True)
         names = tuple(map(str, numbers))
     return MultilabelData(
-        X=rows.feature_matrix(highest + 1 - one_based if n_features is None else n_features),
+        X=rows.feature_matrix(max(highest + 1 - one_based, 0) if n_features is None else n_features),
         Y=rows.label_matrix(len(names)),
         label_names=names,
         instance_ids=tuple(map(str, range(rows.n_rows))),

@@ -115,10 +115,14 @@ def _load_csv(path: PathLike, columns: list[str], delimiter: str) -> pl.DataFram
         scan = pl.scan_csv(io.BytesIO(content), separator=delimiter, infer_schema=False)
         names = scan.collect_schema().names()
         _check_columns(path, columns, names)
+        for name in columns:
+            if f"{name}_duplicated_0" in names:  # how polars renames the second of two
+                raise DataError(f"{path}:1: column {name!r} stands twice; rename one")
         table, ragged = pl.collect_all([scan.select(columns), scan.select(pl.col(names[-1]).is_null().any())])
     except PolarsError as error:
         _csv_rows(path, delimiter)
-        raise DataError(f"{path}: the table cannot be read ({error})") from error
+        hint = "a field with a double quote in it has to stand in double quotes, with its own ones doubled"
+        raise DataError(f"{path}: the table cannot be read ({error}); {hint}") from error
     # polars fills a row that is short, or blank, with empty fields: look again where the last field is empty.
     return table.head(_csv_rows(path, delimiter)) if ragged.item() else table
 
@@ -127,6 +131,9 @@ def _csv_rows(path: PathLike, delimiter: str) -> int:
     """Number of rows below the header; DataError with the line if one is not as long as the header."""
     rows = csv.reader((line + "\n" for _, line in lines(path)), delimiter=delimiter, strict=True)
     n_rows, blank, header = 0, 0, None
+    limit = csv.field_size_limit(
+        2**31 - 1
+    )  # a text may be long; the module's own limit is 131,072 characters
     try:
         for row in rows:
             if header is None:
@@ -144,6 +151,8 @@ def _csv_rows(path: PathLike, delimiter: str) -> int:
                 n_rows += 1
     except csv.Error as error:
         raise DataError(f"{path}:{rows.line_num}: {error}; a double quote may be left open") from error
+    finally:
+        csv.field_size_limit(limit)
     return n_rows
 
 
@@ -164,14 +173,7 @@ def _load_json_lines(path: PathLike, columns: list[str]) -> pl.DataFrame:
     kinds: dict[str, str] = {}
     seen: dict[str, None] = {}
     for number, line in solid_lines(path):
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise DataError(
-                f"{path}:{number}: not JSON ({error.msg} at character {error.pos + 1})"
-            ) from error
-        if not isinstance(row, dict):
-            raise DataError(f"{path}:{number}: not a JSON object; write one {{...}} a line")
+        row = _json_object(f"{path}:{number}: ", line)
         seen |= dict.fromkeys(row)
         for name in columns:
             value = row.get(name)
@@ -185,8 +187,21 @@ def _load_json_lines(path: PathLike, columns: list[str]) -> pl.DataFrame:
                 if kind == "list":
                     value = [str(tag) for tag in value if tag is not None]
             values[name].append(value)
-    _check_columns(path, columns, list(seen))
+    if seen:
+        _check_columns(path, columns, list(seen))
     return pl.DataFrame({name: pl.Series(column, strict=True) for name, column in values.items()})
+
+
+def _json_object(place: str, line: str) -> dict[str, Any]:
+    try:
+        row = json.loads(line)
+        if "\\u" in line:  # half a surrogate pair is JSON, but no text
+            json.dumps(row, ensure_ascii=False).encode()
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{place}not sound JSON ({error})") from error
+    if not isinstance(row, dict):
+        raise DataError(f"{place}not a JSON object; write one {{...}} a line")
+    return row
 
 
 def _json_kind(value: Any) -> str | None:
