@@ -1,9 +1,10 @@
 """The game of CD-GTMLL as pure functions on tensors: fusion, payoff, disagreement, curiosity, potential.
 
 Shapes throughout: ``logits`` (N, n, K) holds s_{i,c}(x) of N players for n instances and K labels;
-``targets`` (n, K) is 0 or 1; ``owners`` (N, K) is True where player i owns label c (c ∈ L_i); ``weights`` (N, K) holds
-ω_{i,c}. Logits of labels that a player does not own are never read. Everything is differentiable and works in
-any floating dtype. Source of all formulas: METHODS.md, section 1 (our reading of arXiv:2510.17520).
+``targets`` (n, K) is 0 or 1; ``owners`` (N, K) is True where player i owns label c (c ∈ L_i);
+``weights`` (N, K) holds ω_{i,c}. Logits of labels that a player does not own are never read. Everything is
+differentiable and works in any floating dtype. Source of all formulas: METHODS.md, section 1 (our reading of
+arXiv:2510.17520).
 """
 
 from __future__ import annotations

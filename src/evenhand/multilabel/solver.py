@@ -34,6 +34,7 @@ FloatArray = npt.NDArray[np.floating[Any]]
 IntArray = npt.NDArray[np.integer[Any]]
 
 _MODEL_SWEEPS = 50  # per Newton step; the next step mends what is left
+_HALVINGS = 30  # of a Newton step that overshoots
 LABELS_PER_BLOCK = 64  # a row of weights is then four cache lines of float32; fewer labels read X more often
 
 
@@ -188,10 +189,15 @@ def best_response(
     -------
     Solution
     """
-    if loss == "squared_hinge":
-        weight, target = _hinge_terms(objective)
-        return _descend(rows, objective.signs, weight, target, train_rows, tolerance, max_sweeps, seed, start)
-    return _newton(rows, objective, train_rows, tolerance, max_sweeps, seed, start)
+    rng = np.random.default_rng(seed)
+    if loss == "log_likelihood":
+        return _newton(rows, objective, train_rows, tolerance, max_sweeps, rng, start)
+    terms = _hinge_terms(objective)
+    dual, weights = _start(rows, terms[0].shape, start)
+    sweeps, distance = _descend(
+        rows, objective.signs, terms, False, train_rows, tolerance, max_sweeps, rng, weights, dual
+    )
+    return Solution(weights, dual, sweeps, distance)
 
 
 def _hinge_terms(objective: Objective) -> tuple[FloatArray, FloatArray]:
@@ -219,37 +225,25 @@ def _start(rows: Rows, shape: tuple[int, ...], start: FloatArray | None) -> tupl
 def _descend(
     rows: Rows,
     signs: FloatArray,
-    weight: FloatArray,
-    target: FloatArray,
+    terms: tuple[FloatArray, FloatArray],
+    two_sided: bool,
     train_rows: IntArray,
     tolerance: float,
     max_sweeps: int,
-    seed: int,
-    start: FloatArray | None,
-) -> Solution:
-    dual, weights = _start(rows, weight.shape, start)
-    rng = np.random.default_rng(seed)
+    rng: np.random.Generator,
+    weights: FloatArray,
+    dual: FloatArray,
+) -> tuple[int, float]:
+    """Sweep until the weights, changed in place, are near enough; the sweeps used and the distance left."""
     gap = np.zeros(signs.shape[1], np.float64)
     sweeps, distance = 0, np.inf
     while sweeps < max_sweeps and distance > tolerance:
         order = rng.permutation(train_rows)
-        _sweep(
-            rows.indptr,
-            rows.indices,
-            rows.values,
-            rows.squared_norms,
-            order,
-            signs,
-            weight,
-            target,
-            False,
-            dual,
-            weights,
-            gap,
-        )
+        parts = (rows.indptr, rows.indices, rows.values, rows.squared_norms)
+        _sweep(*parts, order, signs, *terms, two_sided, dual, weights, gap)
         sweeps += 1
         distance = float(np.sqrt(2 * gap.max(initial=0)))
-    return Solution(weights, dual, sweeps, distance)
+    return sweeps, distance
 
 
 def _newton(
@@ -258,88 +252,55 @@ def _newton(
     train_rows: IntArray,
     tolerance: float,
     max_sweeps: int,
-    seed: int,
+    rng: np.random.Generator,
     start: FloatArray | None,
 ) -> Solution:
     """Newton's method for the logistic loss; the same sweeps solve each quadratic model.
 
-    The Newton decrement λ bounds the length of the step and, near the optimum, what is left after it.
+    The Newton decrement bounds the length of the step and, near the optimum, what is left after it.
     """
-    model = _Logistic(objective, rows.values.dtype)
-    dual, weights = _start(rows, (1, *objective.signs.shape), start)
+    logistic = _Logistic(objective, rows.values.dtype)
+    signs = objective.signs
+    dual, weights = _start(rows, (1, *signs.shape), start)
     scores = rows.scores(weights)[train_rows]
-    value, slope, curvature = model.expand(scores, train_rows)
-    value = value + 0.5 * np.square(weights, dtype=np.float64).sum(axis=0)
-    rng = np.random.default_rng(seed)
+    value, slope, curvature = logistic.expand(scores, train_rows, weights)
+    model = np.zeros((2, 1, *signs.shape), rows.values.dtype)
     sweeps, distance = 0, np.inf
-    full = np.zeros((2, 1, *objective.signs.shape), rows.values.dtype)
     while sweeps < max_sweeps and distance > tolerance:
-        signs = objective.signs[train_rows]
-        full[0, 0, train_rows] = curvature / 2
-        full[1, 0, train_rows] = signs * (scores - slope / curvature)
+        model[0, 0, train_rows] = curvature / 2
+        model[1, 0, train_rows] = signs[train_rows] * (scores - slope / curvature)
         inner = max(tolerance / 2, 0.1 * min(distance, 1e3))
-        new_weights, new_dual, used = _quadratic(
-            rows, objective.signs, full, train_rows, inner, rng, weights, dual
+        new_weights, new_dual = weights.copy(), dual.copy()
+        terms = (model[0], model[1])
+        used, _ = _descend(
+            rows, signs, terms, True, train_rows, inner, _MODEL_SWEEPS, rng, new_weights, new_dual
         )
         sweeps += used
         step = new_weights - weights
         step_scores = rows.scores(step)[train_rows]
-        reach = np.square(step, dtype=np.float64).sum(axis=0)
-        decrement = reach + (curvature * np.square(step_scores, dtype=np.float64)).sum(axis=0)
-        scale = np.ones(len(value), rows.values.dtype)
-        for _ in range(30):
-            trial = model.expand(scores + scale * step_scores, train_rows)
-            trial_value = trial[0] + 0.5 * np.square(weights + scale * step, dtype=np.float64).sum(axis=0)
-            worse = trial_value > value + 1e-6 * np.abs(value)
+        decrement = _squares(step) + (curvature * np.square(step_scores, dtype=np.float64)).sum(axis=0)
+        distance = float(np.sqrt(decrement.max(initial=0)))
+        scale = np.ones(signs.shape[1], rows.values.dtype)
+        for _ in range(_HALVINGS):
+            at = scores + scale * step_scores, train_rows, weights + scale * step
+            trial, slope, curvature = logistic.expand(*at)
+            worse = trial > value + 1e-6 * np.abs(value)
             if not worse.any():
                 break
             scale[worse] /= 2
-        weights, dual, scores = (
-            weights + scale * step,
-            dual + scale * (new_dual - dual),
-            scores + scale * step_scores,
-        )
-        value, slope, curvature = trial_value, trial[1], trial[2]
-        distance = float(np.sqrt(decrement.max(initial=0)))
+        weights, dual = weights + scale * step, dual + scale * (new_dual - dual)
+        scores, value = scores + scale * step_scores, trial
     return Solution(weights, dual, sweeps, distance)
 
 
-def _quadratic(
-    rows: Rows,
-    signs: FloatArray,
-    model: FloatArray,
-    train_rows: IntArray,
-    tolerance: float,
-    rng: np.random.Generator,
-    weights: FloatArray,
-    dual: FloatArray,
-) -> tuple[FloatArray, FloatArray, int]:
-    """Minimise a weighted least-squares model, ``model`` being its weights and targets."""
-    weights, dual = weights.copy(), dual.copy()
-    gap = np.zeros(signs.shape[1], np.float64)
-    for used in range(1, _MODEL_SWEEPS + 1):
-        order = rng.permutation(train_rows)
-        _sweep(
-            rows.indptr,
-            rows.indices,
-            rows.values,
-            rows.squared_norms,
-            order,
-            signs,
-            model[0],
-            model[1],
-            True,
-            dual,
-            weights,
-            gap,
-        )
-        if np.sqrt(2 * gap.max(initial=0)) <= tolerance:
-            break
-    return weights, dual, used
+def _squares(weights: FloatArray) -> FloatArray:
+    """‖w‖² of each label, summed in float64."""
+    total: FloatArray = np.square(weights, dtype=np.float64).sum(axis=0)
+    return total
 
 
 class _Logistic:
-    """Value, slope and curvature of the logistic objective in a player's scores, without the prior."""
+    """The logistic objective with its prior, expanded to second order in a player's scores."""
 
     def __init__(self, objective: Objective, dtype: np.dtype[Any]) -> None:
         shape = objective.signs.shape
@@ -354,26 +315,16 @@ class _Logistic:
         self.owner_count = none + 1 if live is None else live.owner_count.astype(dtype)
         self.weight = none if live is None else live.weight.astype(dtype)
 
-    def expand(self, scores: FloatArray, at: IntArray) -> tuple[FloatArray, FloatArray, FloatArray]:
-        """(B,) value, and (rows, B) slope and curvature at these scores of the rows ``at``."""
+    def expand(
+        self, scores: FloatArray, at: IntArray, weights: FloatArray
+    ) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """(B,) value, and (rows, B) slope and curvature of the losses at these scores of the rows ``at``."""
         value = np.zeros(scores.shape[1], np.float64)
         slope, curvature = np.empty_like(scores), np.empty_like(scores)
-        _logistic(
-            scores,
-            at,
-            self.signs,
-            self.own,
-            self.team,
-            self.offset,
-            self.scale,
-            self.others,
-            self.owner_count,
-            self.weight,
-            value,
-            slope,
-            curvature,
-        )
-        return value, slope, curvature
+        team = (self.team, self.offset, self.scale)
+        divergence = (self.others, self.owner_count, self.weight)
+        _logistic(scores, at, self.signs, self.own, *team, *divergence, value, slope, curvature)
+        return value + 0.5 * _squares(weights), slope, curvature
 
 
 @njit(nogil=True, fastmath=True, cache=True)
