@@ -81,6 +81,11 @@ def test_parquet(tmp_path, tags):
     check(read_table(tmp_path / "a.parquet", text=["title", "body"], tags="tags", id="id"))
 
 
+def test_no_letter_of_a_name_is_a_pattern(tmp_path):
+    pl.DataFrame({"t": ["x"], "g": ["a"]}).write_parquet(tmp_path / "a[1]*.parquet")
+    assert read_table(tmp_path / "a[1]*.parquet", text="t", tags="g").tags(0) == ["a"]
+
+
 def test_text_that_looks_like_something_else_stays_text(write):
     data = read_table(write("a.csv", "t,g\n007,1.0\nNaN,01\nnull,1.0\n"), text="t", tags="g")
     assert data.X.tolist() == [["007"], ["NaN"], ["null"]]
@@ -142,7 +147,7 @@ BAD = [
     ("a.jsonl", '{"t": "x", "g": [["a"]]}\n', ":1: field 'g' is [[\"a\"]], not a text, whole number or list"),
     ("a.jsonl", '{"t": "x", "g": [true]}\n', ":1: field 'g' is [true], not a text, whole number or list"),
     ("a.jsonl", '{"t": 5, "g": ["a"]}\n', ": column 't' holds Int64, not strings"),
-    ("a.jsonl", '{"t": "x", "g": 3}\n', ": column 'g' holds Int64, not strings or lists of strings"),
+    ("a.jsonl", '{"t": "x", "g": 3}\n', ": column 'g' holds Int64, not strings or lists of them"),
     ("a.json", "[]", ": not a table; its name has to end in .csv"),
     ("a.parquet.gz", "", ": not a table; its name has to end in .csv"),
 ]
@@ -163,6 +168,11 @@ def test_parquet_columns_of_another_kind(tmp_path, fails):
     fails(
         lambda p: read_table(p, text="g", tags="f"), path, ": column 'f' holds List(Float64), not strings or"
     )
+    fails(
+        lambda p: read_table(p, text="g", tags="g", id="t"),
+        path,
+        ": column 't' holds Float64, not strings or",
+    )
     fails(lambda p: read_table(p, text="g", tags="x"), path, ": no column 'x'; the columns are 't', 'g', 'f'")
 
 
@@ -175,8 +185,9 @@ def test_a_row_without_an_id(write, fails):
 
 def test_bad_options_name_themselves(write):
     path = write("a.csv", CSV)
-    with pytest.raises(DataError, match="text names no column"):
-        read_table(path, text=[], tags="tags")
+    for texts in ([], ["title", "title"]):
+        with pytest.raises(DataError, match="text has to name one column or more, none twice"):
+            read_table(path, text=texts, tags="tags")
     with pytest.raises(DataError, match="separator is empty"):
         read_table(path, text="title", tags="tags", separator="")
 

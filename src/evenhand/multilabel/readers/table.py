@@ -6,8 +6,8 @@ import csv
 import io
 import json
 import os
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, cast
 
 import numpy as np
 import polars as pl
@@ -71,18 +71,20 @@ def read_table(
     (('tree', 'wood'), ['tree', 'wood'], [])
     """
     texts = [text] if isinstance(text, str) else list(text)
-    if not texts:
-        raise DataError("text names no column; name at least one")
+    if not texts or len(set(texts)) < len(texts):
+        raise DataError(f"text has to name one column or more, none twice, not {texts}")
     if not separator:
         raise DataError("separator is empty; say what stands between the tags of a string")
     table = _load(path, list(dict.fromkeys([*texts, tags, *([] if id is None else [id])])))
     if table.height == 0:
         raise DataError(f"{path}: the table has no rows")
-    if id is not None and (missing := table[id].is_null()).any():
-        raise DataError(f"{path}: row {missing.arg_true()[0] + 1} has no value in the id column {id!r}")
+    if id is not None:
+        _check_kind(path, table[id], "strings or whole numbers", _is_name)
+        if (missing := table[id].is_null()).any():
+            raise DataError(f"{path}: row {missing.arg_true()[0] + 1} has no value in the id column {id!r}")
     for name in texts:
-        _check_kind(path, table[name], lists=False)
-    _check_kind(path, table[tags], lists=True)
+        _check_kind(path, table[name], "strings", _is_text)
+    _check_kind(path, table[tags], "strings or lists of them", _is_tags)
     Y, label_names = _labels(table[tags], separator)
     if not label_names:
         raise DataError(f"{path}: no row has a tag in column {tags!r}")
@@ -131,9 +133,8 @@ def _csv_rows(path: PathLike, delimiter: str) -> int:
     """Number of rows below the header; DataError with the line if one is not as long as the header."""
     rows = csv.reader((line + "\n" for _, line in lines(path)), delimiter=delimiter, strict=True)
     n_rows, blank, header = 0, 0, None
-    limit = csv.field_size_limit(
-        2**31 - 1
-    )  # a text may be long; the module's own limit is 131,072 characters
+    # A text may be long; the module's own limit is 131,072 characters.
+    limit = csv.field_size_limit(2**31 - 1)
     try:
         for row in rows:
             if header is None:
@@ -158,7 +159,7 @@ def _csv_rows(path: PathLike, delimiter: str) -> int:
 
 def _load_parquet(path: PathLike, columns: list[str]) -> pl.DataFrame:
     try:
-        scan = pl.scan_parquet(os.fspath(path))
+        scan = pl.scan_parquet(os.fspath(path), glob=False)
         _check_columns(path, columns, scan.collect_schema().names())
         return scan.select(columns).collect()
     except PolarsError as error:
@@ -222,17 +223,21 @@ def _check_columns(path: PathLike, wanted: list[str], found: list[str]) -> None:
             raise DataError(f"{path}: no column {name!r}; the columns are {', '.join(map(repr, found))}")
 
 
-def _check_kind(path: PathLike, column: pl.Series, *, lists: bool) -> None:
-    """Check that a column holds texts or, with `lists`, lists of texts or whole numbers."""
-    kind = column.dtype
-    inner = getattr(kind, "inner", None) if isinstance(kind, pl.List) else None
-    is_text = isinstance(kind, pl.String | pl.Categorical | pl.Enum | pl.Null)
-    is_list = inner is not None and (
-        inner.is_integer() or isinstance(inner, pl.String | pl.Categorical | pl.Enum | pl.Null)
-    )
-    if not (is_text or (lists and is_list)):
-        wanted = "strings or lists of strings" if lists else "strings"
-        raise DataError(f"{path}: column {column.name!r} holds {kind}, not {wanted}; convert it")
+def _check_kind(path: PathLike, column: pl.Series, wanted: str, fits: Callable[[pl.DataType], bool]) -> None:
+    if not fits(column.dtype):
+        raise DataError(f"{path}: column {column.name!r} holds {column.dtype}, not {wanted}; convert it")
+
+
+def _is_text(kind: pl.DataType) -> bool:
+    return isinstance(kind, pl.String | pl.Categorical | pl.Enum | pl.Null)
+
+
+def _is_name(kind: pl.DataType) -> bool:
+    return _is_text(kind) or kind.is_integer()
+
+
+def _is_tags(kind: pl.DataType) -> bool:
+    return _is_text(kind) or (isinstance(kind, pl.List) and _is_name(cast(pl.DataType, kind.inner)))
 
 
 def _labels(tags: pl.Series, separator: str) -> tuple[sparse.csr_array[Any], tuple[str, ...]]:
