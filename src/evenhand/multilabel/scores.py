@@ -179,10 +179,46 @@ def _keep(scores: Scores, ids: npt.NDArray[np.int64]) -> sparse.csr_array[Any]:
     return sparse.csr_array((values, labels, indptr), shape=scores.shape)
 
 
+def columns(
+    scores: Scores, labels: npt.NDArray[np.integer[Any]] | None = None
+) -> Iterator[tuple[int, npt.NDArray[Any], npt.NDArray[Any]]]:
+    """Walk through the scores label by label, without a second (n, L) array for dense scores.
+
+    Parameters
+    ----------
+    scores : ndarray or csr_array, shape (n, L)
+        As returned by `as_scores`.
+    labels : ndarray of int, optional
+        The labels wanted, rising; default all.
+
+    Yields
+    ------
+    label : int
+    values : ndarray
+        Its scores, in the order of `rows`.
+    rows : ndarray of int
+        All instances, or, for sparse scores, those that have the label as a candidate; rising.
+    """
+    wanted = np.arange(scores.shape[1]) if labels is None else labels
+    if sparse.issparse(scores):
+        by_label = scores.tocsc()
+        for label in wanted:
+            here = slice(by_label.indptr[label], by_label.indptr[label + 1])
+            yield int(label), by_label.data[here], by_label.indices[here]
+        return
+    rows = np.arange(scores.shape[0])
+    step = max(1, _CHUNK // max(1, scores.shape[0]))
+    for start in range(0, wanted.size, step):
+        some = wanted[start : start + step]
+        block = np.ascontiguousarray(scores[:, some].T)
+        for label, values in zip(some, block):
+            yield int(label), values, rows
+
+
 def label_columns(
     scores: Scores, Y: sparse.csr_array[Any]
 ) -> Iterator[tuple[int, npt.NDArray[Any], npt.NDArray[np.int64]]]:
-    """Walk through the labels that have a positive, without a second (n, L) array.
+    """Walk through the labels that have a positive.
 
     Parameters
     ----------
@@ -195,26 +231,17 @@ def label_columns(
     ------
     label : int
     values : ndarray
-        The label's scores of all instances, or, for sparse scores, of the instances that have it as a
-        candidate.
+        The label's scores, as in `columns`.
     positives : ndarray of int64
         Where in `values` the label's positives stand. Positives that are no candidates are not among them.
     """
     truth = Y.tocsc()
-    with_positive = np.flatnonzero(np.diff(truth.indptr))
-    if sparse.issparse(scores):
-        columns = scores.tocsc()
-        for label in with_positive:
-            here = slice(columns.indptr[label], columns.indptr[label + 1])
-            rows = truth.indices[truth.indptr[label] : truth.indptr[label + 1]]
-            yield int(label), columns.data[here], np.flatnonzero(np.isin(columns.indices[here], rows))
-        return
-    step = max(1, _CHUNK // max(1, scores.shape[0]))
-    for start in range(0, scores.shape[1], step):
-        block = np.ascontiguousarray(scores[:, start : start + step].T)
-        for label in with_positive[(with_positive >= start) & (with_positive < start + step)]:
-            rows = truth.indices[truth.indptr[label] : truth.indptr[label + 1]]
-            yield int(label), block[label - start], rows.astype(np.int64)
+    for label, values, rows in columns(scores, np.flatnonzero(np.diff(truth.indptr))):
+        true_rows = truth.indices[truth.indptr[label] : truth.indptr[label + 1]]
+        if rows.size == Y.shape[0]:
+            yield label, values, true_rows.astype(np.int64)
+        else:
+            yield label, values, np.flatnonzero(np.isin(rows, true_rows, assume_unique=True))
 
 
 def value_chunks(scores: Scores) -> Iterator[npt.NDArray[Any]]:
@@ -304,8 +331,11 @@ def _rows_per_chunk(scores: npt.NDArray[Any]) -> int:
 
 
 @njit(cache=True)
-def _place(row_ids: Any, row_values: Any, label: int, value: float) -> None:
-    """Insert into a list sorted by falling value; labels come in rising order, so equals stay behind."""
+def insert_best(row_ids: Any, row_values: Any, label: int, value: float) -> None:
+    """Insert into a list sorted by falling value, in place of its last; -1 in `row_ids` is a free place.
+
+    Labels must come in rising order: a label stays behind those of equal value.
+    """
     at = row_ids.size - 1
     while at > 0 and (row_ids[at - 1] < 0 or value > row_values[at - 1]):
         row_ids[at], row_values[at] = row_ids[at - 1], row_values[at - 1]
@@ -320,7 +350,7 @@ def _rank_dense(scores: Any, ids: Any) -> None:
     for row in range(scores.shape[0]):
         for label in range(scores.shape[1]):
             if ids[row, k - 1] < 0 or scores[row, label] > best[k - 1]:
-                _place(ids[row], best, label, scores[row, label])
+                insert_best(ids[row], best, label, scores[row, label])
 
 
 @njit(cache=True)
@@ -330,7 +360,7 @@ def _rank_sparse(indptr: Any, indices: Any, data: Any, ids: Any) -> None:
     for row in range(indptr.size - 1):
         for at in range(indptr[row], indptr[row + 1]):
             if ids[row, k - 1] < 0 or data[at] > best[k - 1]:
-                _place(ids[row], best, indices[at], data[at])
+                insert_best(ids[row], best, indices[at], data[at])
 
 
 @njit(cache=True)

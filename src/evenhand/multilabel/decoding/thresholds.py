@@ -1,0 +1,325 @@
+"""Decoders that take every label whose score reaches a threshold."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal, Self
+
+import numpy as np
+import numpy.typing as npt
+from scipy import sparse
+
+from evenhand.multilabel.decoding.label_sets import sets_reaching
+from evenhand.multilabel.decoding.state import State, array_of, as_strength, number_of, require_fitted
+from evenhand.multilabel.metrics.buckets import Buckets, frequency_buckets
+from evenhand.multilabel.scores import Scores, as_scores, as_truth, label_columns, value_chunks
+
+_MAX_CANDIDATES = 4096
+
+
+@dataclass
+class GlobalThreshold:
+    """One threshold for all labels, the best on given scores for micro- or macro-F1.
+
+    Parameters
+    ----------
+    objective : {"micro", "macro"}
+        The F1 to maximise; "macro" is the mean over the labels with a positive.
+
+    Attributes
+    ----------
+    threshold_ : float
+        A label is taken where its score is at least this.
+
+    Notes
+    -----
+    The best set of labels ends with a positive, so only the positives' scores need trying. "micro" tries
+    them all and is exact. "macro" tries at most 4,096 of them, evenly spaced by rank, and is exact up to
+    that many. The threshold stands halfway to the next lower score; of equally good ones the highest is
+    taken.
+
+    Examples
+    --------
+    >>> scores, Y = np.array([[0.9, 0.2], [0.6, 0.4], [0.3, 0.8]]), np.array([[1, 0], [1, 0], [0, 1]])
+    >>> decoder = GlobalThreshold("micro").fit(scores, Y)
+    >>> decoder.threshold_
+    0.5
+    >>> decoder.decode(scores).toarray()
+    array([[1., 0.],
+           [1., 0.],
+           [0., 1.]], dtype=float32)
+    """
+
+    objective: Literal["micro", "macro"] = "micro"
+    threshold_: float | None = field(default=None, init=False)
+
+    def __post_init__(self) -> None:
+        if self.objective not in ("micro", "macro"):
+            raise ValueError(f"objective must be 'micro' or 'macro', not {self.objective!r}")
+
+    def fit(self, scores: Any, Y: Any) -> Self:
+        """Find the threshold.
+
+        Parameters
+        ----------
+        scores : ndarray or sparse array, shape (n, L)
+            Out-of-fold or validation scores.
+        Y : sparse array or array-like, shape (n, L)
+            Their true labels.
+
+        Returns
+        -------
+        GlobalThreshold
+            Itself.
+
+        Raises
+        ------
+        ValueError
+            If shapes differ, a score is not finite, or there is no positive to learn from.
+        """
+        truth = _with_positive(Y)
+        checked = as_scores(scores, shape=truth.shape)
+        if self.objective == "micro":
+            self.threshold_ = _micro_threshold(checked, truth)
+        else:
+            self.threshold_ = _macro_threshold(checked, truth)
+        return self
+
+    def decode(self, scores: Any) -> sparse.csr_array[Any]:
+        """Take the labels whose score is at least the threshold.
+
+        Parameters
+        ----------
+        scores : ndarray or sparse array, shape (n, L)
+
+        Returns
+        -------
+        csr_array, shape (n, L)
+
+        Raises
+        ------
+        ValueError
+            If a score is not finite, or `fit` was not called.
+        """
+        require_fitted(self, self.threshold_)
+        checked = as_scores(scores)
+        return sets_reaching(checked, np.full(checked.shape[1], self.threshold_, dtype=np.float64))
+
+    def get_state(self) -> State:
+        """What `from_state` needs."""
+        require_fitted(self, self.threshold_)
+        assert self.threshold_ is not None
+        return {"kind": type(self).__name__, "objective": self.objective, "threshold": self.threshold_}
+
+    @classmethod
+    def from_state(cls, state: State) -> Self:
+        """A decoder equal to the one whose state this is."""
+        decoder = cls(objective=str(state.get("objective")))  # type: ignore[arg-type]
+        decoder.threshold_ = number_of(state, "threshold")
+        return decoder
+
+
+@dataclass
+class LabelThresholds:
+    """A threshold for each label, pulled to that of equally frequent labels where positives are few.
+
+    Parameters
+    ----------
+    shrinkage : float
+        s ≥ 0: the number of positives at which the label's own optimum and its bucket's weigh the same. 0
+        takes the label's own optimum alone.
+
+    Attributes
+    ----------
+    thresholds_ : ndarray of float64, shape (L,)
+        A label is taken where its score is at least its threshold.
+
+    Notes
+    -----
+    t_c = w_c·t*_c + (1 − w_c)·t_b(c) with w_c = n_c / (n_c + s); n_c are the label's positives in the scores
+    given to `fit`, t*_c maximises the label's F1 there, and t_b(c) maximises the macro-F1 of the labels in
+    c's frequency bucket (default edges of `frequency_buckets`; see `GlobalThreshold` for the candidates).
+    Our choice: a threshold found on two or three positives is mostly chance, and equally frequent labels
+    have scores of a like scale. A label without a positive has its bucket's threshold; a bucket without one
+    has the macro-F1 optimum of all labels.
+
+    With out-of-fold LinearSVC scores (published splits) test macro-F1 at s = 0, 10 and 50 is 38.2, 45.9 and
+    45.7 on Medical, 22.8, 25.2 and 23.9 on Enron, 37.2, 37.2 and 37.5 on Bibtex, and 9.4, 9.8 and 10.2 on
+    Corel5k.
+
+    Examples
+    --------
+    >>> scores, Y = np.array([[0.9, 0.2], [0.7, 0.4], [0.3, 0.8]]), np.array([[1, 0], [0, 1], [0, 1]])
+    >>> LabelThresholds(shrinkage=0).fit(scores, Y).thresholds_.round(2)
+    array([0.8, 0.3])
+    """
+
+    shrinkage: float = 10.0
+    thresholds_: npt.NDArray[np.float64] | None = field(default=None, init=False)
+
+    def __post_init__(self) -> None:
+        as_strength(self.shrinkage, "shrinkage")
+
+    def fit(self, scores: Any, Y: Any) -> Self:
+        """Find the thresholds.
+
+        Parameters
+        ----------
+        scores : ndarray or sparse array, shape (n, L)
+            Out-of-fold scores: on rows that the model was trained on, rare labels look far too easy.
+        Y : sparse array or array-like, shape (n, L)
+            Their true labels.
+
+        Returns
+        -------
+        LabelThresholds
+            Itself.
+
+        Raises
+        ------
+        ValueError
+            If shapes differ, a score is not finite, or there is no positive to learn from.
+        """
+        truth = _with_positive(Y)
+        checked = as_scores(scores, shape=truth.shape)
+        n_c = np.bincount(truth.indices, minlength=truth.shape[1])
+        buckets = frequency_buckets(n_c)
+        shared = _bucket_thresholds(checked, truth, buckets)
+        if np.isnan(shared[buckets.index]).any():
+            shared = np.where(np.isnan(shared), _macro_threshold(checked, truth), shared)
+        thresholds = shared[buckets.index]
+        for label, values, positives in label_columns(checked, truth):
+            if positives.size:
+                weight = n_c[label] / (n_c[label] + self.shrinkage)
+                own = _best_threshold(values, values[positives], n_c[label])
+                thresholds[label] = weight * own + (1 - weight) * thresholds[label]
+        self.thresholds_ = thresholds
+        return self
+
+    def decode(self, scores: Any) -> sparse.csr_array[Any]:
+        """Take the labels whose score is at least their threshold.
+
+        Parameters
+        ----------
+        scores : ndarray or sparse array, shape (n, L)
+
+        Returns
+        -------
+        csr_array, shape (n, L)
+
+        Raises
+        ------
+        ValueError
+            If the number of labels is another than in `fit`, a score is not finite, or `fit` was not called.
+        """
+        require_fitted(self, self.thresholds_)
+        assert self.thresholds_ is not None
+        return sets_reaching(as_scores(scores, n_labels=self.thresholds_.size), self.thresholds_)
+
+    def get_state(self) -> State:
+        """What `from_state` needs."""
+        require_fitted(self, self.thresholds_)
+        assert self.thresholds_ is not None
+        return {
+            "kind": type(self).__name__,
+            "shrinkage": float(self.shrinkage),
+            "thresholds": self.thresholds_.copy(),
+        }
+
+    @classmethod
+    def from_state(cls, state: State) -> Self:
+        """A decoder equal to the one whose state this is."""
+        decoder = cls(shrinkage=number_of(state, "shrinkage"))
+        decoder.thresholds_ = array_of(state, "thresholds")
+        return decoder
+
+
+def _with_positive(Y: Any) -> sparse.csr_array[Any]:
+    truth = as_truth(Y)
+    if truth.nnz == 0:
+        raise ValueError("Y holds no positive: no threshold can be learnt from it")
+    return truth
+
+
+def _micro_threshold(scores: Scores, Y: sparse.csr_array[Any]) -> float:
+    hits = np.sort(np.concatenate([values[positives] for _, values, positives in label_columns(scores, Y)]))
+    if hits.size == 0:
+        raise ValueError("no positive of Y is among the candidates of the sparse scores; raise their k")
+    candidates = np.unique(hits)
+    taken = np.zeros(candidates.size, dtype=np.int64)
+    for values in value_chunks(scores):
+        taken += _count_reaching(np.sort(values), candidates)
+    f1 = 2 * _count_reaching(hits, candidates) / (taken + Y.nnz)
+    best = _last_argmax(f1)
+    return _above_next(scores, float(candidates[best]))
+
+
+def _macro_threshold(scores: Scores, Y: sparse.csr_array[Any]) -> float:
+    one = Buckets(("all",), np.zeros(Y.shape[1], dtype=np.int64))
+    threshold = float(_bucket_thresholds(scores, Y, one)[0])
+    if np.isnan(threshold):
+        raise ValueError("no positive of Y is among the candidates of the sparse scores; raise their k")
+    return threshold
+
+
+def _bucket_thresholds(scores: Scores, Y: sparse.csr_array[Any], buckets: Buckets) -> npt.NDArray[np.float64]:
+    """For each bucket the one threshold with the best macro-F1 of its labels; NaN without a positive."""
+    n_c = np.bincount(Y.indices, minlength=Y.shape[1])
+    hits: list[list[npt.NDArray[Any]]] = [[] for _ in buckets.names]
+    for label, values, positives in label_columns(scores, Y):
+        hits[buckets.index[label]].append(values[positives])
+    candidates = [_thin(np.unique(np.concatenate([np.empty(0, scores.dtype), *found]))) for found in hits]
+    f1_sums = [np.zeros(tried.size) for tried in candidates]
+    below = [np.full(tried.size, -np.inf) for tried in candidates]
+    for label, values, positives in label_columns(scores, Y):
+        bucket = buckets.index[label]
+        ordered = np.sort(values)
+        taken = _count_reaching(ordered, candidates[bucket])
+        found = _count_reaching(np.sort(values[positives]), candidates[bucket])
+        f1_sums[bucket] += 2 * found / (taken + n_c[label])
+        first_out = values.size - taken - 1
+        lower = np.where(first_out >= 0, ordered[first_out], -np.inf) if values.size else -np.inf
+        np.maximum(below[bucket], lower, out=below[bucket])
+    thresholds = np.full(len(buckets.names), np.nan)
+    for bucket, tried in enumerate(candidates):
+        if tried.size:
+            best = _last_argmax(f1_sums[bucket])
+            thresholds[bucket] = _between(below[bucket][best], float(tried[best]))
+    return thresholds
+
+
+def _best_threshold(values: npt.NDArray[Any], hits: npt.NDArray[Any], n_positives: int) -> float:
+    """The threshold with the best F1 of one label."""
+    ordered, candidates = np.sort(values), np.sort(hits)
+    taken = _count_reaching(ordered, candidates)
+    best = _last_argmax(2 * _count_reaching(candidates, candidates) / (taken + n_positives))
+    first_out = ordered.size - taken[best] - 1
+    lower = float(ordered[first_out]) if first_out >= 0 else -np.inf
+    return _between(lower, float(candidates[best]))
+
+
+def _count_reaching(ordered: npt.NDArray[Any], candidates: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
+    return np.asarray(ordered.size - np.searchsorted(ordered, candidates, side="left"))
+
+
+def _thin(candidates: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    if candidates.size <= _MAX_CANDIDATES:
+        return candidates
+    return candidates[np.linspace(0, candidates.size - 1, _MAX_CANDIDATES).astype(np.int64)]
+
+
+def _last_argmax(values: npt.NDArray[Any]) -> int:
+    return values.size - 1 - int(np.argmax(values[::-1]))
+
+
+def _above_next(scores: Scores, lowest_taken: float) -> float:
+    lower = -np.inf
+    for values in value_chunks(scores):
+        lower = max(lower, float(values.max(initial=-np.inf, where=values < lowest_taken)))
+    return _between(lower, lowest_taken)
+
+
+def _between(lower: float, lowest_taken: float) -> float:
+    """Halfway down to the next lower score: a threshold must not hang on one score's last digit."""
+    middle = float(lowest_taken + (lower - lowest_taken) / 2)
+    return middle if lower < middle else lowest_taken

@@ -1,0 +1,176 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import sparse
+from sklearn.exceptions import NotFittedError
+from sklearn.metrics import f1_score
+
+from evenhand.multilabel import scores as scores_module
+from evenhand.multilabel.decoding import GlobalThreshold, LabelThresholds
+from evenhand.multilabel.decoding import thresholds as module
+
+
+def problem(seed: int, n: int = 60, n_labels: int = 8, *, ties: bool = False):
+    rng = np.random.default_rng(seed)
+    Y = rng.random((n, n_labels)) < rng.uniform(0.03, 0.4, n_labels)
+    Y[0, 0] = True
+    scores = rng.standard_normal((n, n_labels)) + 1.5 * Y
+    return (np.round(scores) if ties else scores), Y
+
+
+def full_csr(scores: np.ndarray) -> sparse.csr_array:
+    n, n_labels = scores.shape
+    indices = np.tile(np.arange(n_labels), n)
+    return sparse.csr_array((scores.ravel(), indices, np.arange(n + 1) * n_labels), shape=scores.shape)
+
+
+def f1_of(decided, Y, average):
+    """Micro over all labels, macro over those with a positive."""
+    labels = np.flatnonzero(Y.any(axis=0)) if average == "macro" else None
+    return f1_score(Y, decided, average=average, labels=labels, zero_division=0)
+
+
+@given(
+    seed=st.integers(0, 1000),
+    ties=st.booleans(),
+    objective=st.sampled_from(["micro", "macro"]),
+    chunk=st.sampled_from([7, 1 << 20]),
+    dtype=st.sampled_from([np.float32, np.float64]),
+)
+@settings(max_examples=12, deadline=None)
+def test_global_threshold_is_the_best_of_all_thresholds(seed, ties, objective, chunk, dtype):
+    scores, Y = problem(seed, n=12, n_labels=5, ties=ties)
+    scores = scores.astype(dtype)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(scores_module, "_CHUNK", chunk)
+        decoder = GlobalThreshold(objective).fit(scores, Y)
+        decided = decoder.decode(scores).toarray()
+        from_sparse = GlobalThreshold(objective).fit(full_csr(scores), Y)
+    best = max(f1_of(scores >= t, Y, objective) for t in np.unique(scores))
+    assert f1_of(decided, Y, objective) == pytest.approx(best, rel=1e-12)
+    assert from_sparse.threshold_ == decoder.threshold_
+    np.testing.assert_array_equal(decided, from_sparse.decode(full_csr(scores)).toarray())
+
+
+def test_micro_and_macro_thresholds_differ_where_rare_labels_score_low():
+    rng = np.random.default_rng(0)
+    Y = np.zeros((400, 11), dtype=bool)
+    Y[:200, 0] = True
+    for label in range(1, 11):
+        Y[label * 3 : label * 3 + 3, label] = True
+    scores = np.where(Y, 1.0, -1.0) * 0.5 + rng.standard_normal(Y.shape) * 0.1
+    scores[:, 1:] -= 1.0
+    micro, macro = GlobalThreshold("micro").fit(scores, Y), GlobalThreshold("macro").fit(scores, Y)
+    assert macro.threshold_ < micro.threshold_
+
+
+def test_threshold_stands_halfway_down_to_the_next_score():
+    scores = np.array([[0.9], [0.6], [0.2]])
+    assert GlobalThreshold().fit(scores, [[1], [1], [0]]).threshold_ == pytest.approx(0.4)
+    assert GlobalThreshold("macro").fit(scores, [[1], [1], [0]]).threshold_ == pytest.approx(0.4)
+    assert GlobalThreshold().fit(scores, [[1], [1], [1]]).threshold_ == 0.2
+
+
+def test_adjacent_float32_scores_are_told_apart():
+    low = np.float32(0.1)
+    high = np.nextafter(low, np.float32(1))
+    scores = np.array([[high], [low]], dtype=np.float32)
+    for decoder in (GlobalThreshold(), GlobalThreshold("macro"), LabelThresholds(0)):
+        decided = decoder.fit(scores, [[1], [0]]).decode(scores)
+        np.testing.assert_array_equal(decided.toarray(), [[1], [0]])
+
+
+def test_macro_candidates_are_thinned_but_stay_good(monkeypatch):
+    scores, Y = problem(3, n=400)
+    exact = GlobalThreshold("macro").fit(scores, Y)
+    monkeypatch.setattr(module, "_MAX_CANDIDATES", 40)
+    thinned = GlobalThreshold("macro").fit(scores, Y)
+    f1 = [f1_score(Y, d.decode(scores).toarray(), average="macro") for d in (exact, thinned)]
+    assert 0 <= f1[0] - f1[1] < 0.01
+
+
+@given(seed=st.integers(0, 1000), ties=st.booleans(), chunk=st.sampled_from([7, 1 << 20]))
+@settings(max_examples=10, deadline=None)
+def test_label_thresholds_without_shrinkage_are_each_labels_best(seed, ties, chunk):
+    scores, Y = problem(seed, n=15, n_labels=5, ties=ties)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(scores_module, "_CHUNK", chunk)
+        decided = LabelThresholds(shrinkage=0).fit(scores, Y).decode(scores).toarray()
+    for label in np.flatnonzero(Y.any(axis=0)):
+        column, truth = scores[:, [label]], Y[:, [label]]
+        best = max(f1_score(truth, column >= t, zero_division=0) for t in np.unique(column))
+        assert f1_score(truth, decided[:, label]) == pytest.approx(best, rel=1e-12)
+
+
+def test_shrinkage_is_the_stated_formula():
+    scores, Y = problem(5, n=300, n_labels=30)
+    n_c = Y.sum(axis=0)
+    own = LabelThresholds(shrinkage=0).fit(scores, Y).thresholds_
+    shared = LabelThresholds(shrinkage=1e12).fit(scores, Y).thresholds_
+    for s in (1.0, 10.0):
+        weight = n_c / (n_c + s)
+        expected = weight * own + (1 - weight) * shared
+        np.testing.assert_allclose(
+            LabelThresholds(shrinkage=s).fit(scores, Y).thresholds_, expected, atol=1e-8
+        )
+    bucket = np.digitize(n_c, [5, 10, 20, 50, 100, 300], right=True)
+    for group in np.unique(bucket):
+        members = bucket == group
+        alone = GlobalThreshold("macro").fit(scores[:, members], Y[:, members]).threshold_
+        np.testing.assert_allclose(shared[members], alone, atol=1e-8)
+
+
+def test_labels_without_a_positive_have_a_shared_threshold():
+    scores, Y = problem(0, n=100, n_labels=6)
+    Y[:, 3] = False
+    Y[:10] = True
+    Y[:, 3] = False
+    decoder = LabelThresholds(shrinkage=0).fit(scores, Y)
+    # all others have more than five positives, so that the first bucket holds label 3 alone
+    assert decoder.thresholds_[3] == GlobalThreshold("macro").fit(scores, Y).threshold_
+
+
+def test_label_that_is_always_positive_and_constant_scores():
+    scores, Y = np.full((6, 2), 0.5), np.array([[1, 1], [1, 0], [1, 0], [1, 0], [1, 0], [1, 0]])
+    for decoder in (GlobalThreshold(), GlobalThreshold("macro"), LabelThresholds()):
+        np.testing.assert_array_equal(decoder.fit(scores, Y).decode(scores).toarray(), np.ones((6, 2)))
+
+
+def test_positives_that_are_no_candidates_count_as_missed():
+    scores = sparse.csr_array(np.array([[0.9, 0.0], [0.8, 0.0], [0.0, 0.3]]))
+    Y = [[1, 0], [0, 1], [1, 1]]
+    decoder = LabelThresholds(shrinkage=0).fit(scores, Y)
+    np.testing.assert_array_equal(decoder.decode(scores).toarray(), [[1, 0], [0, 0], [0, 1]])
+    none = sparse.csr_array((3, 2))
+    for empty in (GlobalThreshold(), GlobalThreshold("macro"), LabelThresholds()):
+        with pytest.raises(ValueError, match="among the candidates"):
+            empty.fit(none, Y)
+
+
+@pytest.mark.parametrize("decoder", [GlobalThreshold(), GlobalThreshold("macro"), LabelThresholds()])
+def test_bad_input_is_named(decoder):
+    with pytest.raises(NotFittedError, match="is not fitted"):
+        type(decoder)().decode(np.zeros((1, 2)))
+    with pytest.raises(NotFittedError, match="is not fitted"):
+        type(decoder)().get_state()
+    with pytest.raises(ValueError, match="Y holds no positive"):
+        decoder.fit(np.zeros((2, 2)), np.zeros((2, 2)))
+    with pytest.raises(ValueError, match="scores are nan in row 1, column 0"):
+        decoder.fit([[0, 1], [np.nan, 1]], [[0, 1], [1, 1]])
+    with pytest.raises(ValueError, match=r"scores have shape \(2, 2\) and the labels \(2, 3\)"):
+        decoder.fit(np.zeros((2, 2)), np.ones((2, 3)))
+
+
+def test_bad_options_and_label_counts_are_named():
+    with pytest.raises(ValueError, match="objective must be 'micro' or 'macro'"):
+        GlobalThreshold("samples")
+    with pytest.raises(ValueError, match="shrinkage must be a finite number of at least 0"):
+        LabelThresholds(shrinkage=-1)
+    with pytest.raises(ValueError, match="scores are of 3 labels, but 2 labels were fitted"):
+        LabelThresholds().fit(np.eye(2), np.eye(2)).decode(np.zeros((1, 3)))
+
+
+def test_decoding_no_instance_gives_no_instance():
+    decoder = LabelThresholds().fit(np.eye(2), np.eye(2))
+    assert decoder.decode(np.zeros((0, 2))).shape == (0, 2)
