@@ -80,12 +80,15 @@ def test_folds_are_mended_where_rows_share_many_rare_labels():
     missing = 0
     for seed in range(5):
         Y = long_tail(300, 600, 8, seed)
+        halves = stratified_folds(Y, 2, seed=seed)  # placing alone fails for two of the five seeds
+        held = np.stack([positives(Y, halves == fold) for fold in range(2)])
+        assert (held.min(axis=0) >= 1)[held.sum(axis=0) >= 2].all()
         folds = stratified_folds(Y, 5, seed=seed)
         held = np.stack([positives(Y, folds == fold) for fold in range(5)])
         count = held.sum(axis=0)
         assert (held.max(axis=0) < count)[count >= 2].all()
         missing += ((held.min(axis=0) == 0) & (count >= 5)).sum()
-    assert missing < 15  # of about 600 labels; placing alone leaves 49
+    assert missing < 6  # of about 1,500 labels; placing alone leaves 49
 
 
 def test_folds_warn_of_what_cannot_be():

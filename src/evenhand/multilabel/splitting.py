@@ -15,6 +15,8 @@ from evenhand.multilabel.data import as_label_matrix
 
 Rows: TypeAlias = npt.NDArray[np.int64]
 
+_SIDEWAYS = 100  # moves without gain for each label that is hard to mend
+
 
 def stratified_split(Y: Any, test_size: float, *, seed: int) -> tuple[Rows, Rows]:
     """Split instances in two so that each label keeps its share on both sides.
@@ -110,8 +112,10 @@ def stratified_folds(Y: Any, n_folds: int, *, seed: int) -> npt.NDArray[np.int64
     The method is that of `stratified_split`. A label with at least n_folds positives is to stand in every
     fold, one with fewer (but two or more) in more than one. Rows with several labels can make this
     impossible (three rows that share three labels pairwise cannot be dealt into two folds), and to decide
-    whether it is possible is as hard as colouring a graph. So placed rows are moved as long as that mends
-    labels, first those with all positives in one fold, and what could not be mended is warned of.
+    whether it is possible is as hard as colouring a graph. So rows are moved from fold to fold in a local
+    search of limited length, which puts labels with all positives in one fold first. These are rarely left
+    over, and warned of; a label with about n_folds positives may miss a fold. The search adds little to the
+    linear time of placing: 50,000 rows with 35,000 labels and five folds take a second or two.
 
     Examples
     --------
@@ -227,7 +231,7 @@ def _place_rows(
     )
     held = np.zeros((n_labels, n_parts), dtype=np.int64)
     np.add.at(held, (labels, np.repeat(placed, np.diff(indptr))), 1)
-    _mend(indptr, labels, column_start, rows, placed, held, may_hold_all, spread)
+    _mend(indptr, labels, column_start, rows, placed, held, may_hold_all, spread, rng)
     part = np.empty(n, dtype=np.int64)
     part[order] = placed
     return part
@@ -342,36 +346,74 @@ def _mend(
     held: Any,
     may_hold_all: Any,
     spread: Any,
+    rng: Any,
 ) -> None:
-    """Move rows (changes `placed` and `held`) as long as a move mends more faults than it makes."""
+    """Move rows (changes `placed` and `held`), for one faulty label after the other the move that mends most.
+
+    A move that mends as much as it breaks is made too, a limited number of times: it may open a way out.
+    """
+    count = np.diff(column_start)
+    sideways = -1  # until the first pass has shown how many labels are hard
     moved = True
     while moved:
         moved = False
-        for label in range(column_start.size - 1):
-            count = column_start[label + 1] - column_start[label]
-            if _faults(held[label], count, may_hold_all, spread[label]) == 0:
+        n_faulty = 0
+        for label in range(count.size):
+            if _faults(held[label], count[label], may_hold_all, spread[label]) == 0:
                 continue
-            best_row, best_part, best_gain = -1, -1, 0
-            for row in rows[column_start[label] : column_start[label + 1]]:
+            n_faulty += 1
+            candidates = rows[column_start[label] : column_start[label + 1]]
+            row, part, gain = _best_move(
+                candidates, indptr, labels, placed, held, count, may_hold_all, spread, rng
+            )
+            if gain > 0 or (gain == 0 and sideways > 0):
                 of_row = labels[indptr[row] : indptr[row + 1]]
-                for part in range(held.shape[1]):
-                    gain = 0
-                    for other in of_row:
-                        total = column_start[other + 1] - column_start[other]
-                        gain += _faults(held[other], total, may_hold_all, spread[other])
-                        held[other, placed[row]] -= 1
-                        held[other, part] += 1
-                        gain -= _faults(held[other], total, may_hold_all, spread[other])
-                        held[other, part] -= 1
-                        held[other, placed[row]] += 1
-                    if gain > best_gain:
-                        best_row, best_part, best_gain = row, part, gain
-            if best_gain > 0:
-                for other in labels[indptr[best_row] : indptr[best_row + 1]]:
-                    held[other, placed[best_row]] -= 1
-                    held[other, best_part] += 1
-                placed[best_row] = best_part
+                _move(of_row, placed[row], part, held, count, may_hold_all, spread)
+                placed[row] = part
+                sideways -= gain == 0
                 moved = True
+        if sideways < 0:
+            sideways = _SIDEWAYS * n_faulty
+            moved = n_faulty > 0
+
+
+@njit(cache=True)
+def _best_move(
+    candidates: Any,
+    indptr: Any,
+    labels: Any,
+    placed: Any,
+    held: Any,
+    count: Any,
+    may_hold_all: Any,
+    spread: Any,
+    rng: Any,
+) -> Any:
+    """Row, part to move it to, and faults mended, of the best move; a random one of the best."""
+    best_row, best_part, best_gain, n_best = -1, -1, -1, 0
+    for row in candidates:
+        of_row = labels[indptr[row] : indptr[row + 1]]
+        for part in range(held.shape[1]):
+            if part == placed[row]:
+                continue
+            gain = _move(of_row, placed[row], part, held, count, may_hold_all, spread)
+            _move(of_row, part, placed[row], held, count, may_hold_all, spread)
+            n_best = 1 if gain > best_gain else n_best + (gain == best_gain)
+            if gain > best_gain or (gain == best_gain and rng.random() * n_best < 1):
+                best_row, best_part, best_gain = row, part, gain
+    return best_row, best_part, best_gain
+
+
+@njit(cache=True)
+def _move(of_row: Any, start: int, end: int, held: Any, count: Any, may_hold_all: Any, spread: Any) -> int:
+    """Move the labels of a row from one part to another in `held`; how many faults that mends."""
+    gain = 0
+    for label in of_row:
+        gain += _faults(held[label], count[label], may_hold_all, spread[label])
+        held[label, start] -= 1
+        held[label, end] += 1
+        gain -= _faults(held[label], count[label], may_hold_all, spread[label])
+    return gain
 
 
 @njit(cache=True)
