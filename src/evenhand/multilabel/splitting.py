@@ -43,13 +43,15 @@ def stratified_split(Y: Any, test_size: float, *, seed: int) -> tuple[Rows, Rows
 
     Notes
     -----
-    Iterative stratification (Sechidis, Tsoumakas and Vlahavas, 2011): the label with the fewest unplaced
-    positives is placed first, each of its rows on the side that still wants it most. Two changes: the
-    wanted number of test positives, n_c·test_size, is rounded up or down at random, so that its expectation
-    is right for rare labels too (plain rounding would put both positives of a label with two on the
-    training side); a label with one positive has no proportion to keep and no say. Time is linear in the
-    number of positives. Labels come before sizes: where most labels are rare, the test side may be off by
-    about one instance in a hundred.
+    Iterative stratification (Sechidis, Tsoumakas and Vlahavas, 2011): the rows of the label with the
+    fewest unplaced positives are placed first, each on the side that still wants it most. Three changes.
+    What a side wants of a row is summed over all its labels, each relative to the number wanted at the
+    start, so that rare labels weigh most and frequent ones are not left to chance. The wanted number of
+    test positives, n_c·test_size, is rounded up or down at random, so that its expectation is right for
+    rare labels too (plain rounding would put both positives of a label with two on the training side)
+    and the sum over labels is kept. A label with one positive has no proportion to keep and no say. Time
+    is linear in the number of positives. Labels come before sizes: where most labels are rare, the test
+    side may be off by some instances in a thousand.
 
     Examples
     --------
@@ -64,8 +66,8 @@ def stratified_split(Y: Any, test_size: float, *, seed: int) -> tuple[Rows, Rows
     n = matrix.shape[0]
     rng = np.random.default_rng(seed)
     counts = np.bincount(matrix.indices, minlength=matrix.shape[1])
-    wanted_test = np.floor(counts * test_size + rng.random(counts.size))
-    wanted_test = np.minimum(wanted_test, np.maximum(counts - 1, 0))
+    rounded = _rounded_at_random(counts * test_size, rng)
+    wanted_test = np.minimum(rounded, np.maximum(counts - 1, 0))
     n_test = round(n * test_size)
     if not 0 < n_test < n:
         raise ValueError(f"test_size={test_size} leaves one side of {n} instances empty")
@@ -77,7 +79,10 @@ def stratified_split(Y: Any, test_size: float, *, seed: int) -> tuple[Rows, Rows
         spread=np.zeros(counts.size, dtype=np.bool_),
         rng=rng,
     )
-    return np.flatnonzero(part == 0), np.flatnonzero(part == 1)
+    train, test = np.flatnonzero(part == 0), np.flatnonzero(part == 1)
+    if test.size == 0:
+        raise ValueError(f"the labels leave no row for the test side; take a test_size above {test_size}")
+    return train, test
 
 
 def stratified_folds(Y: Any, n_folds: int, *, seed: int) -> npt.NDArray[np.int64]:
@@ -200,6 +205,18 @@ def group_split(groups: npt.ArrayLike, fractions: Mapping[str, float], *, seed: 
     return rows
 
 
+def _rounded_at_random(shares: npt.NDArray[Any], rng: np.random.Generator) -> npt.NDArray[np.float64]:
+    """Each share rounded up or down so that its expectation is right; the sum is off by less than one.
+
+    Systematic rounding: the shares are laid end to end in random order, and marks one apart counted in each.
+    """
+    order = rng.permutation(shares.size)
+    marks = np.floor(np.cumsum(shares[order]) + rng.random())
+    rounded = np.empty_like(shares)
+    rounded[order] = np.diff(marks, prepend=0.0)
+    return rounded
+
+
 def _place_rows(
     Y: Any,
     *,
@@ -276,12 +293,11 @@ def _stratify(
             row = rows[at]
             if placed[row] >= 0:
                 continue
-            part = _neediest(
-                need[rarest], need, labels[indptr[row] : indptr[row + 1]], row_need, first_part[row]
-            )
+            of_row = labels[indptr[row] : indptr[row + 1]]
+            part = _neediest(need, of_row, row_need, first_part[row])
             placed[row] = part
             row_need[part] -= row_step[part]
-            for other in labels[indptr[row] : indptr[row + 1]]:
+            for other in of_row:
                 if single[other]:
                     continue
                 need[other, part] -= step[other, part]
@@ -292,7 +308,7 @@ def _stratify(
                     level = min(level, left[other])
     for row in range(n):
         if placed[row] < 0:
-            part = _neediest(row_need, need, labels[:0], row_need, first_part[row])
+            part = _neediest(need, labels[:0], row_need, first_part[row])
             placed[row] = part
             row_need[part] -= row_step[part]
     return placed
@@ -318,8 +334,8 @@ def _remove(head: Any, after: Any, before: Any, level: int, label: int) -> None:
 
 
 @njit(cache=True)
-def _neediest(first_need: Any, need: Any, of_row: Any, row_need: Any, first_part: int) -> int:
-    """Part with the greatest need; among equals, need of all labels of the row; then the first tried."""
+def _neediest(need: Any, of_row: Any, row_need: Any, first_part: int) -> int:
+    """Part with the greatest need of the row's labels and of rows, summed; the first tried of equals."""
     n_parts = row_need.size
     best, best_total = -1, 0.0
     for step in range(n_parts):
@@ -327,11 +343,7 @@ def _neediest(first_need: Any, need: Any, of_row: Any, row_need: Any, first_part
         total = row_need[part]
         for label in of_row:
             total += need[label, part]
-        if (
-            best < 0
-            or first_need[part] > first_need[best]
-            or (first_need[part] == first_need[best] and total > best_total)
-        ):
+        if best < 0 or total > best_total:
             best, best_total = part, total
     return best
 
