@@ -1,3 +1,5 @@
+import gzip
+
 import numpy as np
 import pytest
 from scipy import sparse
@@ -111,6 +113,11 @@ BAD = [
     ("too_many", rows("0,0,0,0,0,0\n"), ":10: 6 values for 5 attributes"),
     ("mixed", rows("0,0,0,0,0\n{0 1}\n"), ":11: dense and sparse rows in one file"),
     ("index_too_large", rows("{5 1}\n"), ":10: index 5 is too large for 5 attributes"),
+    (
+        "index_of_5000_digits",
+        rows("{" + "9" * 5000 + " 1}\n"),
+        ":10: index 99999999999999999999 is too large",
+    ),
     ("index_negative", rows("{-1 1}\n"), ":10: '-1 1' is not an index and a value"),
     ("index_real", rows("{1.0 1}\n"), ":10: '1.0 1' is not an index and a value"),
     ("no_value", rows("{1}\n"), ":10: '1' is not an index and a value"),
@@ -174,8 +181,6 @@ def test_mulans_own_files(mulan, name, shape, n_labels, kind):
 
 
 def test_dense_values_are_those_that_scipy_reads(mulan, tmp_path):
-    import gzip
-
     path = tmp_path / "yeast.arff"
     path.write_bytes(gzip.decompress((mulan / "yeast-test.arff.gz").read_bytes()))
     data = read_arff(path, mulan / "yeast.xml")

@@ -62,6 +62,8 @@ BAD = [
     ("blank_line_of_spaces", row("  "), ":3: blank line"),
     ("label_too_large", row("5 0:1"), ":3: label id 5 is too large; the highest allowed is 4"),
     ("label_huge", row("99999999999999999999 0:1"), ":3: label id 99999999999999999999 is too large"),
+    ("label_of_5000_digits", row("9" * 5000 + " 0:1"), ":3: label id 99999999999999999999 is too large"),
+    ("header_of_5000_digits", b"9" * 5000 + b" 1 1\n", ":1: no header"),
     ("feature_too_large", row("0 4:1"), ":3: feature id 4 is too large; the highest allowed is 3"),
     ("unlabelled_feature_too_large", row("9:1"), ":3: feature id 9 is too large"),
     ("negative_label", row("-1 0:1"), ":3: label id -1 is negative"),

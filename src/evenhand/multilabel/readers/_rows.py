@@ -360,6 +360,7 @@ def _id_fault(what: str, text: str, limit: int) -> str | None:
         return f"{what} id {text} is negative; ids start at 0"
     if not (text.isascii() and text.isdecimal()):
         return f"{what} id {text!r} is not a whole number"
-    if int(text) >= limit:
-        return f"{what} id {text} is too large; the highest allowed is {limit - 1}"
+    digits = text.lstrip("0")
+    if len(digits) > 10 or int(digits or 0) >= limit:
+        return f"{what} id {text[:20]} is too large; the highest allowed is {limit - 1}"
     return None

@@ -222,8 +222,10 @@ def _split_row(place: str, line: str, width: int) -> tuple[npt.NDArray[np.int64]
             raise DataError(
                 f"{place}{' '.join(pair)!r} is not an index and a value; write {{index value, ...}}"
             )
-        if int(pair[0]) >= width:
-            raise DataError(f"{place}index {pair[0]} is too large for {width} attributes, counted from 0")
+        if len(pair[0]) > 18 or int(pair[0]) >= width:
+            raise DataError(
+                f"{place}index {pair[0][:20]} is too large for {width} attributes, counted from 0"
+            )
     return np.array([int(index) for index, _ in pairs], dtype=np.int64), [text for _, text in pairs]
 
 

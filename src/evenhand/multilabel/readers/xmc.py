@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import itertools
+from collections.abc import Sequence
 
 from evenhand.multilabel.data import DataError, MultilabelData
 from evenhand.multilabel.readers import _rows
@@ -53,7 +54,12 @@ def read_xmc(path: PathLike, *, label_names: PathLike | Sequence[str] | None = N
     header, _, rest = next(waiting).partition(b"\n")
     n_rows, n_features, n_labels = _header(header, path)
     rows = _rows.parse(
-        _chain(rest, waiting), path, first_line=2, n_labels=n_labels, n_features=n_features, max_rows=n_rows
+        itertools.chain([rest], waiting),
+        path,
+        first_line=2,
+        n_labels=n_labels,
+        n_features=n_features,
+        max_rows=n_rows,
     )
     if rows.n_rows < n_rows:
         raise DataError(f"{path}: the header says {n_rows} rows, the file has {rows.n_rows}; is it cut off?")
@@ -69,7 +75,7 @@ def read_xmc(path: PathLike, *, label_names: PathLike | Sequence[str] | None = N
 
 def _header(line: bytes, path: PathLike) -> tuple[int, int, int]:
     fields = line.split()
-    if len(fields) != 3 or not all(field.isdigit() for field in fields):
+    if len(fields) != 3 or not all(field.isdigit() and len(field) < 19 for field in fields):
         text = line[:60].decode("utf-8", "backslashreplace").strip()
         raise DataError(
             f"{path}:1: no header; the first line has to be `N D L` (rows, features, labels), not {text!r}"
@@ -80,8 +86,3 @@ def _header(line: bytes, path: PathLike) -> tuple[int, int, int]:
     if max(n_features, n_labels) > _rows.MAX_ID + 1:
         raise DataError(f"{path}:1: the header asks for more than {_rows.MAX_ID + 1} features or labels")
     return n_rows, n_features, n_labels
-
-
-def _chain(first: bytes, later: Iterator[bytes]) -> Iterator[bytes]:
-    yield first
-    yield from later
