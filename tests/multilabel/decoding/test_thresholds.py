@@ -137,6 +137,17 @@ def test_label_that_is_always_positive_and_constant_scores():
         np.testing.assert_array_equal(decoder.fit(scores, Y).decode(scores).toarray(), np.ones((6, 2)))
 
 
+@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("objective", ["micro", "macro"])
+def test_global_threshold_counts_positives_that_are_no_candidates(seed, objective):
+    scores, Y = problem(seed, n=15, n_labels=5)
+    kept = np.random.default_rng(seed).random(scores.shape) < 0.4
+    candidates = sparse.csr_array(np.where(kept, scores, 0))
+    decided = GlobalThreshold(objective).fit(candidates, Y).decode(candidates).toarray()
+    best = max(f1_of(kept & (scores >= t), Y, objective) for t in scores[kept])
+    assert f1_of(decided, Y, objective) == pytest.approx(best, rel=1e-12)
+
+
 def test_positives_that_are_no_candidates_count_as_missed():
     scores = sparse.csr_array(np.array([[0.9, 0.0], [0.8, 0.0], [0.0, 0.3]]))
     Y = [[1, 0], [0, 1], [1, 1]]
