@@ -100,13 +100,15 @@ def fuse(
     >>> fuse(s, torch.tensor([[0.5], [0.5]]), torch.ones(2, 1, dtype=torch.bool))
     tensor([[1.]])
     """
-    owned = owners.unsqueeze(1)
+    logits = _owned_only(logits, owners)
+    weights = torch.where(owners, weights, 0.0).unsqueeze(1)
     if space == "logit":
-        fused = torch.where(owned, weights.unsqueeze(1) * logits, 0.0).sum(0)
+        fused = (weights * logits).sum(0)
         return fused if bias is None else fused + bias
-    log_weights = torch.where(owned, weights.unsqueeze(1).log(), -math.inf)
-    log_p = torch.logsumexp(log_weights + torch.where(owned, logsigmoid(logits), 0.0), 0)
-    log_q = torch.logsumexp(log_weights + torch.where(owned, logsigmoid(-logits), 0.0), 0)
+    tiny = torch.finfo(weights.dtype).tiny  # the slope of log 0 is infinite
+    log_weights = torch.where(weights > 0, weights.clamp_min(tiny).log(), -math.inf)
+    log_p = torch.logsumexp(log_weights + logsigmoid(logits), 0)
+    log_q = torch.logsumexp(log_weights + logsigmoid(-logits), 0)
     return log_p - log_q
 
 
@@ -230,8 +232,8 @@ def jensen_shannon(logits: Tensor, owners: Tensor) -> Tensor:
     -------
     Tensor, shape (n, K)
     """
-    share = (owners / owners.sum(0)).to(logits.dtype).unsqueeze(1)
-    safe = torch.where(owners.unsqueeze(1), logits, 0.0)
+    share = (owners.to(logits.dtype) / owners.sum(0)).unsqueeze(1)
+    safe = _owned_only(logits, owners)
     p = torch.sigmoid(safe)
     entropy = -p * logsigmoid(safe) - (1 - p) * logsigmoid(-safe)
     mean = (share * p).sum(0)
@@ -272,7 +274,8 @@ def curiosity(
     """
     rate: Tensor | float = rules.rarity_reward
     if rules.curiosity == "success" and isinstance(doubt, Tensor):
-        rate = rules.rarity_reward + rules.disagreement_reward * doubt.detach()
+        rate = rules.rarity_reward + rules.disagreement_reward * torch.where(owned, doubt.detach(), 0.0)
+    player = torch.where(owned, player, 0.0)
     reward = label_rarity.to(player.dtype) * rate * success(player, targets, rules)
     return torch.where(owned, reward, 0.0).sum() / (len(player) * owned.sum().clamp_min(1))
 
@@ -317,9 +320,10 @@ class Team:
     bias: Tensor | None = None
 
     def doubt(self, logits: Tensor, player: int, rules: Rules) -> Tensor:
-        """d_i of `disagreement`, shape (n, K), for one player against the rest of this team."""
+        """d_i of `disagreement`, shape (n, K), against the rest of this team; 0 where i is no owner."""
         others = fuse_others(logits, self.weights, self.owners, player, self.bias, rules.space)
-        return disagreement(logits[player], others, self.owners.sum(0))
+        doubt = disagreement(logits[player], others, self.owners.sum(0))
+        return torch.where(self.owners[player], doubt, 0.0)
 
 
 def utility(logits: Tensor, targets: Tensor, team: Team, player: int, rules: Rules) -> Tensor:
@@ -389,6 +393,11 @@ def rare_f1_bound(positive_loss: Tensor, negative_loss: Tensor, frequency: Tenso
     ratio = (1 - frequency) / frequency
     bound = 2 * (1 - positive_loss) / (2 - positive_loss + ratio * negative_loss)
     return torch.where(positive_loss < 1, bound, 0.0)
+
+
+def _owned_only(logits: Tensor, owners: Tensor) -> Tensor:
+    """The logits with 0 where a player is no owner: a mask put on later would let a NaN into the gradient."""
+    return torch.where(owners.unsqueeze(1), logits, 0.0)
 
 
 def _own_reward(logits: Tensor, targets: Tensor, team: Team, player: int, rules: Rules) -> Tensor:
