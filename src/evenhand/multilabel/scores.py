@@ -7,9 +7,9 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 from scipy import sparse
 
+from evenhand.multilabel._kernels import look_up, rank_dense, rank_sparse
 from evenhand.multilabel.data import as_label_matrix
 
 Scores: TypeAlias = "sparse.csr_array[Any] | npt.NDArray[Any]"
@@ -127,9 +127,9 @@ def rank_labels(scores: Scores, k: int) -> npt.NDArray[np.int64]:
     k = as_positive_int(k, "k")
     ids = np.full((scores.shape[0], k), -1, dtype=np.int64)
     if sparse.issparse(scores):
-        _rank_sparse(scores.indptr, scores.indices, scores.data, ids)
+        rank_sparse(scores.indptr, scores.indices, scores.data, ids)
     else:
-        _rank_dense(scores, ids)
+        rank_dense(scores, ids)
     return ids
 
 
@@ -173,7 +173,7 @@ def _keep(scores: Scores, ids: npt.NDArray[np.int64]) -> sparse.csr_array[Any]:
     indptr = np.concatenate(([0], np.cumsum(kept.sum(axis=1))))
     labels = ids[kept]
     if sparse.issparse(scores):
-        values = _look_up(scores.indptr, scores.indices, scores.data, indptr, labels)
+        values = look_up(scores.indptr, scores.indices, scores.data, indptr, labels)
     else:
         values = scores[np.repeat(np.arange(ids.shape[0]), kept.sum(axis=1)), labels]
     return sparse.csr_array((values, labels, indptr), shape=scores.shape)
@@ -328,49 +328,3 @@ def as_truth(Y: Any) -> sparse.csr_array[Any]:
 
 def _rows_per_chunk(scores: npt.NDArray[Any]) -> int:
     return max(1, _CHUNK // max(1, int(scores.shape[1])))
-
-
-@njit(cache=True)
-def insert_best(row_ids: Any, row_values: Any, label: int, value: float) -> None:
-    """Insert into a list sorted by falling value, in place of its last; -1 in `row_ids` is a free place.
-
-    Labels must come in rising order: a label stays behind those of equal value.
-    """
-    at = row_ids.size - 1
-    while at > 0 and (row_ids[at - 1] < 0 or value > row_values[at - 1]):
-        row_ids[at], row_values[at] = row_ids[at - 1], row_values[at - 1]
-        at -= 1
-    row_ids[at], row_values[at] = label, value
-
-
-@njit(cache=True)
-def _rank_dense(scores: Any, ids: Any) -> None:
-    k = ids.shape[1]
-    best = np.empty(k, dtype=scores.dtype)
-    for row in range(scores.shape[0]):
-        for label in range(scores.shape[1]):
-            if ids[row, k - 1] < 0 or scores[row, label] > best[k - 1]:
-                insert_best(ids[row], best, label, scores[row, label])
-
-
-@njit(cache=True)
-def _rank_sparse(indptr: Any, indices: Any, data: Any, ids: Any) -> None:
-    k = ids.shape[1]
-    best = np.empty(k, dtype=data.dtype)
-    for row in range(indptr.size - 1):
-        for at in range(indptr[row], indptr[row + 1]):
-            if ids[row, k - 1] < 0 or data[at] > best[k - 1]:
-                insert_best(ids[row], best, indices[at], data[at])
-
-
-@njit(cache=True)
-def _look_up(indptr: Any, indices: Any, data: Any, kept_indptr: Any, kept: Any) -> Any:
-    """Scores of the kept labels, which are a sorted subset of each row's stored labels."""
-    values = np.empty(kept.size, dtype=data.dtype)
-    for row in range(indptr.size - 1):
-        at = indptr[row]
-        for place in range(kept_indptr[row], kept_indptr[row + 1]):
-            while indices[at] != kept[place]:
-                at += 1
-            values[place] = data[at]
-    return values

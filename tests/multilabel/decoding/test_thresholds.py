@@ -148,6 +148,14 @@ def test_global_threshold_counts_positives_that_are_no_candidates(seed, objectiv
     assert f1_of(decided, Y, objective) == pytest.approx(best, rel=1e-12)
 
 
+@pytest.mark.parametrize("decoder", [GlobalThreshold(), GlobalThreshold("macro"), LabelThresholds(0)])
+def test_missed_positives_make_a_lower_threshold_worth_while(decoder):
+    candidates = np.r_[0.9, 0.8, 0.7, 0.65, 0.6, np.zeros(5)][:, None]
+    Y = np.array([1, 0, 0, 0, 1, 1, 1, 1, 1, 1])[:, None]
+    assert decoder.fit(candidates[:5], Y[:5]).decode(candidates[:5]).nnz == 1
+    assert decoder.fit(sparse.csr_array(candidates), Y).decode(sparse.csr_array(candidates)).nnz == 5
+
+
 def test_positives_that_are_no_candidates_count_as_missed():
     scores = sparse.csr_array(np.array([[0.9, 0.0], [0.8, 0.0], [0.0, 0.3]]))
     Y = [[1, 0], [0, 1], [1, 1]]

@@ -7,9 +7,9 @@ from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 from scipy import sparse
 
+from evenhand.multilabel._kernels import macro_f1_round_dense, macro_f1_round_sparse
 from evenhand.multilabel.data import as_label_matrix
 from evenhand.multilabel.decoding.label_sets import sets_from_ids, sets_reaching
 from evenhand.multilabel.decoding.state import State, as_probabilities, number_of
@@ -17,13 +17,11 @@ from evenhand.multilabel.scores import (
     Scores,
     as_positive_int,
     columns,
-    insert_best,
     rank_labels,
     row_chunks,
 )
 
 _MAX_ROUNDS = 50
-_LEAST_GAIN = 1e-12  # below it a change is rounding, and rounds might never end
 
 
 @dataclass
@@ -195,72 +193,8 @@ def _ascend(probabilities: Scores, ids: npt.NDArray[np.int64], total: npt.NDArra
     for _ in range(_MAX_ROUNDS):
         if sparse.issparse(probabilities):
             arrays = probabilities.indptr, probabilities.indices, probabilities.data
-            changed = _round_sparse(*arrays, ids, total)
+            changed = macro_f1_round_sparse(*arrays, ids, total)
         else:
-            changed = _round_dense(probabilities, ids, total)
+            changed = macro_f1_round_dense(probabilities, ids, total)
         if not changed:
             return
-
-
-@njit(cache=True)
-def _round_dense(p: Any, ids: Any, total: Any) -> int:
-    hits, size = np.zeros(total.size), np.zeros(total.size)
-    for row in range(ids.shape[0]):
-        for label in ids[row]:
-            if label >= 0:
-                hits[label] += p[row, label]
-                size[label] += 1
-    labels = np.arange(total.size)
-    changed = 0
-    for row in range(ids.shape[0]):
-        changed += _improve(labels, p[row], ids[row], hits, size, total)
-    return changed
-
-
-@njit(cache=True)
-def _round_sparse(indptr: Any, indices: Any, p: Any, ids: Any, total: Any) -> int:
-    hits, size = np.zeros(total.size), np.zeros(total.size)
-    for row in range(ids.shape[0]):
-        for at in range(indptr[row], indptr[row + 1]):
-            if np.any(ids[row] == indices[at]):
-                hits[indices[at]] += p[at]
-                size[indices[at]] += 1
-    changed = 0
-    for row in range(ids.shape[0]):
-        here = slice(indptr[row], indptr[row + 1])
-        changed += _improve(indices[here], p[here], ids[row], hits, size, total)
-    return changed
-
-
-@njit(cache=True)
-def _improve(labels: Any, p: Any, chosen: Any, hits: Any, size: Any, total: Any) -> int:
-    """Take the best set of one instance given all others; hits and size follow. 1 if the set changed."""
-    k = chosen.size
-    best = np.full(k, -1, dtype=np.int64)
-    gains = np.zeros(k)
-    before = 0.0
-    for at in range(labels.size):
-        label, chance = labels[at], np.float64(p[at])
-        if chance <= 0:
-            continue
-        if np.any(chosen == label):
-            hits[label] -= chance
-            size[label] -= 1
-            before += _gain(chance, hits[label], size[label], total[label])
-        gain = _gain(chance, hits[label], size[label], total[label])
-        if gain > 0 and (best[k - 1] < 0 or gain > gains[k - 1]):
-            insert_best(best, gains, label, gain)
-    changed = gains[best >= 0].sum() > before + _LEAST_GAIN
-    if changed:
-        chosen[:] = best
-    for at in range(labels.size):
-        if np.any(chosen == labels[at]):
-            hits[labels[at]] += np.float64(p[at])
-            size[labels[at]] += 1
-    return int(changed)
-
-
-@njit(cache=True)
-def _gain(chance: float, hits: float, size: float, total: float) -> float:
-    """What one more instance with this chance adds to 2·hits / (size + total)."""
-    return 2 * (hits + chance) / (size + 1 + total) - 2 * hits / (size + total)

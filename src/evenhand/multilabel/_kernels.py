@@ -1,0 +1,135 @@
+"""Compiled loops over scores that call each other.
+
+They stand in one file because numba's cache does not notice a change in a function of another file.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numba import njit
+
+_LEAST_GAIN = 1e-12  # below it a change is rounding, and rounds might never end
+
+
+@njit(cache=True)
+def insert_best(row_ids: Any, row_values: Any, label: int, value: float) -> None:
+    """Insert into a list sorted by falling value, in place of its last; -1 in `row_ids` is a free place.
+
+    Labels must come in rising order: a label stays behind those of equal value.
+    """
+    at = row_ids.size - 1
+    while at > 0 and (row_ids[at - 1] < 0 or value > row_values[at - 1]):
+        row_ids[at], row_values[at] = row_ids[at - 1], row_values[at - 1]
+        at -= 1
+    row_ids[at], row_values[at] = label, value
+
+
+@njit(cache=True)
+def rank_dense(scores: Any, ids: Any) -> None:
+    """Fill ids (n, k) with the best labels of each row, best first."""
+    k = ids.shape[1]
+    best = np.empty(k, dtype=scores.dtype)
+    for row in range(scores.shape[0]):
+        for label in range(scores.shape[1]):
+            if ids[row, k - 1] < 0 or scores[row, label] > best[k - 1]:
+                insert_best(ids[row], best, label, scores[row, label])
+
+
+@njit(cache=True)
+def rank_sparse(indptr: Any, indices: Any, data: Any, ids: Any) -> None:
+    """As `rank_dense`, from a csr array with sorted indices; places without a candidate stay as they are."""
+    k = ids.shape[1]
+    best = np.empty(k, dtype=data.dtype)
+    for row in range(indptr.size - 1):
+        for at in range(indptr[row], indptr[row + 1]):
+            if ids[row, k - 1] < 0 or data[at] > best[k - 1]:
+                insert_best(ids[row], best, indices[at], data[at])
+
+
+@njit(cache=True)
+def look_up(indptr: Any, indices: Any, data: Any, kept_indptr: Any, kept: Any) -> Any:
+    """Scores of the kept labels, which are a sorted subset of each row's stored labels."""
+    values = np.empty(kept.size, dtype=data.dtype)
+    for row in range(indptr.size - 1):
+        at = indptr[row]
+        for place in range(kept_indptr[row], kept_indptr[row + 1]):
+            while indices[at] != kept[place]:
+                at += 1
+            values[place] = data[at]
+    return values
+
+
+@njit(cache=True)
+def macro_f1_round_dense(p: Any, ids: Any, total: Any) -> int:
+    """Better the label set of each instance once, ids (n, k) in place; how many changed."""
+    hits, size = np.zeros(total.size), np.zeros(total.size)
+    for row in range(ids.shape[0]):
+        for label in ids[row]:
+            if label >= 0:
+                hits[label] += p[row, label]
+                size[label] += 1
+    labels = np.arange(total.size)
+    changed = 0
+    for row in range(ids.shape[0]):
+        changed += _improve(labels, p[row], ids[row], hits, size, total)
+    return changed
+
+
+@njit(cache=True)
+def macro_f1_round_sparse(indptr: Any, indices: Any, p: Any, ids: Any, total: Any) -> int:
+    """As `macro_f1_round_dense`, from a csr array."""
+    hits, size = np.zeros(total.size), np.zeros(total.size)
+    for row in range(ids.shape[0]):
+        for at in range(indptr[row], indptr[row + 1]):
+            if _holds(ids[row], indices[at]):
+                hits[indices[at]] += p[at]
+                size[indices[at]] += 1
+    changed = 0
+    for row in range(ids.shape[0]):
+        here = slice(indptr[row], indptr[row + 1])
+        changed += _improve(indices[here], p[here], ids[row], hits, size, total)
+    return changed
+
+
+@njit(cache=True)
+def _improve(labels: Any, p: Any, chosen: Any, hits: Any, size: Any, total: Any) -> int:
+    """Take the best set of one instance given all others; hits and size follow. 1 if the set changed."""
+    k = chosen.size
+    best = np.full(k, -1, dtype=np.int64)
+    gains = np.zeros(k)
+    before = 0.0
+    for at in range(labels.size):
+        label, chance = labels[at], np.float64(p[at])
+        if chance <= 0:
+            continue
+        if _holds(chosen, label):
+            hits[label] -= chance
+            size[label] -= 1
+            before += _gain(chance, hits[label], size[label], total[label])
+        gain = _gain(chance, hits[label], size[label], total[label])
+        if gain > 0 and (best[k - 1] < 0 or gain > gains[k - 1]):
+            insert_best(best, gains, label, gain)
+    changed = gains[best >= 0].sum() > before + _LEAST_GAIN
+    if changed:
+        chosen[:] = best
+    for at in range(labels.size):
+        if _holds(chosen, labels[at]):
+            hits[labels[at]] += np.float64(p[at])
+            size[labels[at]] += 1
+    return int(changed)
+
+
+@njit(cache=True)
+def _holds(chosen: Any, label: int) -> bool:
+    for one in chosen:  # noqa: SIM110 - any() of a generator does not compile
+        if one == label:
+            return True
+    return False
+
+
+@njit(cache=True)
+def _gain(chance: float, hits: float, size: float, total: float) -> float:
+    """What one more instance with this chance adds to 2·hits / (size + total)."""
+    return 2 * (hits + chance) / (size + 1 + total) - 2 * hits / (size + total)
