@@ -22,7 +22,7 @@ while the rows are swept, so it is an estimate that becomes exact as the sweeps 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -62,6 +62,9 @@ class Rows:
     def of(cls, features: sparse.csr_array | FloatArray) -> Rows:
         """The rows of a CSR or dense matrix; values are kept in float32 unless they are float64."""
         matrix = sparse.csr_array(features)
+        if not matrix.has_canonical_format:  # a feature stored twice would spoil the norms
+            matrix = matrix.copy()
+            matrix.sum_duplicates()
         dtype = np.float64 if matrix.dtype == np.float64 else np.float32
         values: FloatArray = np.ascontiguousarray(matrix.data, dtype=dtype)
         squares = sparse.csr_array(
@@ -188,16 +191,50 @@ def best_response(
     Returns
     -------
     Solution
+
+    Raises
+    ------
+    ValueError
+        If a shape, a row number or the choice of loss does not fit.
     """
+    _check(rows, objective, loss, train_rows)
     rng = np.random.default_rng(seed)
     if loss == "log_likelihood":
         return _newton(rows, objective, train_rows, tolerance, max_sweeps, rng, start)
     terms = _hinge_terms(objective)
-    dual, weights = _start(rows, terms[0].shape, start)
+    dual, weights = _start(rows, terms[0].shape, train_rows, start)
     sweeps, distance = _descend(
         rows, objective.signs, terms, False, train_rows, tolerance, max_sweeps, rng, weights, dual
     )
     return Solution(weights, dual, sweeps, distance)
+
+
+def _check(rows: Rows, objective: Objective, loss: Loss, train_rows: IntArray) -> None:
+    """Refuse what the compiled loops would read out of bounds, or would leave out in silence."""
+    if loss not in get_args(Loss):
+        raise ValueError(f"loss is {loss!r}; choose one of {', '.join(get_args(Loss))}")
+    n_labels = objective.signs.shape[-1]
+    shape, of_label = (rows.n, n_labels), (n_labels,)
+    team = (objective.team_weight, objective.offset, objective.scale)
+    if any(part is None for part in team) and any(part is not None for part in team):
+        raise ValueError("team_weight, offset and scale belong together; give all three or none")
+    parts: dict[str, tuple[FloatArray, tuple[int, ...]]]
+    parts = {"signs": (objective.signs, shape), "own_weight": (objective.own_weight, shape)}
+    for name, part, expected in zip(("team_weight", "offset", "scale"), team, (shape, shape, of_label)):
+        if part is not None:
+            parts[name] = (part, expected)
+    if (live := objective.divergence) is not None:
+        if loss == "squared_hinge":
+            raise ValueError("divergence needs the loss log_likelihood, not squared_hinge")
+        parts |= {"divergence.others": (live.others, shape), "divergence.weight": (live.weight, of_label)}
+        parts["divergence.owner_count"] = (live.owner_count, of_label)
+    for name, (part, expected) in parts.items():
+        if part.shape != expected:
+            raise ValueError(f"{name} has shape {part.shape}; {expected} is needed")
+    if len(train_rows) and (train_rows.min() < 0 or train_rows.max() >= rows.n):
+        raise ValueError(
+            f"train_rows go from {train_rows.min()} to {train_rows.max()}; there are {rows.n} rows"
+        )
 
 
 def _hinge_terms(objective: Objective) -> tuple[FloatArray, FloatArray]:
@@ -212,10 +249,14 @@ def _hinge_terms(objective: Objective) -> tuple[FloatArray, FloatArray]:
     return np.stack([team, own]), np.stack([target.astype(own.dtype), np.ones_like(own)])
 
 
-def _start(rows: Rows, shape: tuple[int, ...], start: FloatArray | None) -> tuple[FloatArray, FloatArray]:
+def _start(
+    rows: Rows, shape: tuple[int, ...], train_rows: IntArray, start: FloatArray | None
+) -> tuple[FloatArray, FloatArray]:
     """Dual variables and the weights Σ_n α_n (x_n, 1) that belong to them."""
     dtype = rows.values.dtype
-    dual = np.zeros(shape, dtype) if start is None or start.shape != shape else start.astype(dtype, copy=True)
+    dual = np.zeros(shape, dtype)
+    if start is not None and start.shape == shape:  # without the rows that have no say this time
+        dual[:, train_rows] = start[:, train_rows]
     weights = np.zeros((rows.n_features + 1, shape[2]), dtype)
     if dual.any():
         _gather(rows.indptr, rows.indices, rows.values, dual.sum(axis=0), weights)
@@ -261,7 +302,7 @@ def _newton(
     """
     logistic = _Logistic(objective, rows.values.dtype)
     signs = objective.signs
-    dual, weights = _start(rows, (1, *signs.shape), start)
+    dual, weights = _start(rows, (1, *signs.shape), train_rows, start)
     scores = rows.scores(weights)[train_rows]
     value, slope, curvature = logistic.expand(scores, train_rows, weights)
     model = np.zeros((2, 1, *signs.shape), rows.values.dtype)
