@@ -1,0 +1,445 @@
+"""The game as it is played by linear players: best responses in turn, on cross-fitted outputs.
+
+A convex player fits its own training rows almost perfectly, so whatever the others learn of it (p̄_{−i}, d, ω,
+Φ) comes from out-of-fold outputs: each player is solved once a fold without that fold's rows, and once on all
+rows for the model that is kept. Round 0 has every player solve alone, R being the payoff of its own score; in
+each later round the players answer in turn to the team as it then is.
+"""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from scipy import sparse
+from scipy.special import expit
+
+from evenhand.multilabel import game
+from evenhand.multilabel.decoding import PlattCalibration
+from evenhand.multilabel.fusion import Fusion, Outputs, fit_fusion
+from evenhand.multilabel.history import summarise
+from evenhand.multilabel.players import LinearPlayer, label_blocks
+from evenhand.multilabel.solver import Divergence, FloatArray, Loss, Objective, Rows, Solution, best_response
+from evenhand.multilabel.splitting import stratified_folds
+from evenhand.multilabel.views import Views
+
+BoolArray = npt.NDArray[np.bool_]
+IntArray = npt.NDArray[np.integer[Any]]
+Progress = Callable[[str, int, int], None]
+"""Called with what is being done, the label blocks solved so far, and their number."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How the game is played; see `CuriosityGameClassifier` for the meaning of each."""
+
+    rules: game.Rules
+    regularization: float
+    rounds: int
+    n_folds: int
+    fusion_pull: float
+    tolerance: float
+    prune: float
+    n_jobs: int
+    seed: int
+
+
+@dataclass(frozen=True)
+class TrainedTeam:
+    """What a game leaves.
+
+    Parameters
+    ----------
+    players : tuple of LinearPlayer
+    fusion : Fusion
+    space : {"logit", "probability"}
+    history : tuple of dict
+        One record a round, see `_Game.record`.
+    """
+
+    players: tuple[LinearPlayer, ...]
+    fusion: Fusion
+    space: game.Space
+    history: tuple[dict[str, Any], ...] = ()
+
+    def player_logits(self, views: Views) -> FloatArray:
+        """s_{i,c}, shape (N, n, K)."""
+        return np.stack([player.logits(views.blocks[player.view]) for player in self.players])
+
+    def logits(self, views: Views) -> FloatArray:
+        """s̄_c, the team's logits before calibration, shape (n, K)."""
+        owners = np.stack([player.owned for player in self.players])
+        return fused_logits(self.player_logits(views), self.fusion, owners, self.space)
+
+
+@dataclass(frozen=True)
+class Training:
+    """A trained team with what it said of its training instances.
+
+    Parameters
+    ----------
+    team : TrainedTeam
+    outputs : Outputs
+        Of the players, out-of-fold (in-sample with ``n_folds`` 0).
+    fused : ndarray, shape (n, K)
+        s̄ on the same.
+    """
+
+    team: TrainedTeam
+    outputs: Outputs
+    fused: FloatArray
+
+
+def fused_logits(logits: FloatArray, fusion: Fusion, owners: BoolArray, space: game.Space) -> FloatArray:
+    """`game.fuse` on arrays: logits (N, n, K) to (n, K)."""
+    dtype = torch.from_numpy(logits).dtype
+    weights, bias = torch.from_numpy(fusion.weights).to(dtype), torch.from_numpy(fusion.bias).to(dtype)
+    fused = game.fuse(torch.from_numpy(logits), weights, torch.from_numpy(owners), bias, space)
+    array: FloatArray = fused.numpy()
+    return array
+
+
+def train(
+    views: Views,
+    labels: sparse.csr_array[Any],
+    owners: BoolArray,
+    player_views: tuple[str, ...],
+    settings: Settings,
+    *,
+    row_weights: npt.NDArray[np.float64] | None = None,
+    groups: npt.NDArray[Any] | None = None,
+    on_progress: Progress | None = None,
+) -> Training:
+    """Play the game.
+
+    Parameters
+    ----------
+    views : Views
+        Of n instances.
+    labels : csr_array, shape (n, K)
+    owners : ndarray of bool, shape (N, K)
+    player_views : tuple of str, length N
+        The view of each player.
+    settings : Settings
+    row_weights : ndarray, shape (n,), optional
+        Weights of the instances.
+    groups : ndarray, shape (n,), optional
+        Instances of one group share a fold.
+    on_progress : callable, optional
+
+    Returns
+    -------
+    Training
+    """
+    table = _Game(views, labels, owners, player_views, settings, row_weights, groups, on_progress)
+    table.play_alone()
+    best = table.record(0)
+    for number in range(1, settings.rounds + 1):
+        if len(player_views) == 1:
+            break  # nobody to answer to
+        table.answer_in_turn()
+        latest = table.record(number)
+        if latest.potential <= best.potential:
+            table.restore(best)  # out-of-fold the round did harm
+            break
+        best = latest
+    return table.finish()
+
+
+@dataclass(frozen=True)
+class _State:
+    """What changes from round to round."""
+
+    potential: float
+    players: list[LinearPlayer]
+    logits: npt.NDArray[np.float32]
+    fusion: Fusion
+
+
+@dataclass
+class _Game:
+    views: Views
+    labels: sparse.csr_array[Any]
+    owners: BoolArray
+    player_views: tuple[str, ...]
+    settings: Settings
+    given_weights: npt.NDArray[np.float64] | None
+    groups: npt.NDArray[Any] | None
+    on_progress: Progress | None
+    history: list[dict[str, Any]] = field(default_factory=list)
+    done: int = 0
+
+    def __post_init__(self) -> None:
+        n, n_labels = self.labels.shape
+        self.by_label = sparse.csc_array(self.labels)
+        self.counts = np.diff(self.by_label.indptr)
+        self.rarity = game.rarity(torch.from_numpy(self.counts), n).numpy()
+        self.row_weights = np.ones(n) if self.given_weights is None else self.given_weights
+        self.fold_of = self._deal_folds()
+        self.n_folds = int(self.fold_of.max()) + 1 if self.settings.n_folds else 0
+        # Blocks of equally frequent labels take equally many sweeps.
+        self.order = np.argsort(self.counts, kind="stable")
+        self.order = self.order[self.counts[self.order] > 0]
+        self.rows = {name: Rows.of(self.views.blocks[name]) for name in dict.fromkeys(self.player_views)}
+        self.held = {
+            name: [
+                Rows.of(self.views.blocks[name][np.flatnonzero(self.fold_of == f)])
+                for f in range(self.n_folds)
+            ]
+            for name in self.rows
+        }
+        self.outputs = Outputs(
+            np.zeros((len(self.player_views), n_labels, n), np.float32),
+            self.by_label,
+            self.row_weights,
+            self.fold_of,
+            self._usable(),
+        )
+        self.players: list[LinearPlayer] = []
+        self.duals: dict[tuple[int, int, int], sparse.csr_array[Any]] = {}
+        self.fusion = Fusion(self.owners / self.owners.sum(0), np.zeros(n_labels))
+        blocks = sum(
+            len(list(label_blocks(self.order[self.owners[i][self.order]]))) for i in range(len(self.owners))
+        )
+        self.total = blocks * (1 + (self.settings.rounds if len(self.owners) > 1 else 0))
+        self.started = time.perf_counter()
+
+    def _deal_folds(self) -> IntArray:
+        n, wanted = self.labels.shape[0], self.settings.n_folds
+        if not wanted:
+            return np.zeros(n, np.int64)
+        member = np.arange(n) if self.groups is None else np.unique(self.groups, return_inverse=True)[1]
+        n_groups = int(member.max()) + 1
+        if n_groups < wanted:
+            raise ValueError(
+                f"n_folds is {wanted}, but there are only {n_groups} groups of instances; lower n_folds"
+                " (0: no cross-fitting)"
+            )
+        of_group = sparse.csr_array((np.ones(n), (member, np.arange(n))), shape=(n_groups, n)) @ self.labels
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # labels stuck in one fold are left out by `usable`
+            return stratified_folds(of_group, wanted, seed=self.settings.seed)[member]
+
+    def _usable(self) -> BoolArray:
+        """Where a fold's models saw a positive of the label, shape (K, F)."""
+        if not self.n_folds:
+            return np.ones((self.labels.shape[1], 1), np.bool_)
+        inside = [
+            np.bincount(self.labels[np.flatnonzero(self.fold_of == f)].indices, minlength=len(self.counts))
+            for f in range(self.n_folds)
+        ]
+        usable: BoolArray = self.counts[:, None] > np.stack(inside, axis=1)
+        return usable
+
+    def play_alone(self) -> None:
+        """Round 0: each player maximises u_i with a team of its own."""
+        for player in range(len(self.player_views)):
+            self.players.append(self._respond(player, alone=True))
+        self._refresh_fusion()
+
+    def answer_in_turn(self) -> None:
+        """One round of sequential best response, the fused prediction refreshed between turns."""
+        for player in range(len(self.player_views)):
+            self.players[player] = self._respond(player, alone=False)
+            self._refresh_fusion()
+
+    def _respond(self, player: int, *, alone: bool) -> LinearPlayer:
+        owned = self.owners[player]
+        blocks = list(label_blocks(self.order[owned[self.order]]))
+        doubt = None if alone else self._doubt(player).numpy()
+
+        def work(number: int) -> tuple[IntArray, sparse.csc_array[Any]]:
+            labels = blocks[number]
+            objective = self._objective(player, labels, doubt, alone)
+            kept = self._solve_block(player, number, labels, objective)
+            self._tick(player)
+            return labels, kept
+
+        with ThreadPoolExecutor(self.settings.n_jobs) as pool:
+            solved = list(pool.map(work, range(len(blocks))))
+        weights = _assemble(solved, self.rows[self.player_views[player]].n_features + 1, len(owned))
+        return LinearPlayer(self.player_views[player], owned, weights)
+
+    def _solve_block(
+        self, player: int, number: int, labels: IntArray, objective: Objective
+    ) -> sparse.csc_array[Any]:
+        """Out-of-fold outputs of a block of labels, and the weights on all rows."""
+        name = self.player_views[player]
+        rows = self.rows[name]
+        for f in range(self.n_folds):
+            solution = self._best_response(
+                player, number, f, rows, objective, np.flatnonzero(self.fold_of != f)
+            )
+            scores = self.held[name][f].scores(solution.weights)
+            self.outputs.logits[player][np.ix_(labels, self.fold_of == f)] = scores.T
+        solution = self._best_response(player, number, -1, rows, objective, np.arange(rows.n))
+        kept = solution.weights
+        kept[:-1][np.abs(kept[:-1]) < self.settings.prune] = 0
+        if not self.n_folds:
+            self.outputs.logits[player][labels] = rows.scores(kept).T
+        return sparse.csc_array(kept)
+
+    def _best_response(
+        self, player: int, number: int, fold: int, rows: Rows, objective: Objective, train_rows: IntArray
+    ) -> Solution:
+        key = (player, number, fold)
+        shape = (-1, *objective.signs.shape)
+        start = self.duals[key].toarray().reshape(shape) if key in self.duals else None
+        solution = best_response(
+            rows,
+            objective,
+            loss=_loss(self.settings.rules),
+            train_rows=train_rows,
+            tolerance=self.settings.tolerance,
+            seed=self.settings.seed,
+            start=start,
+        )
+        if self.settings.rounds > 1:
+            flat = solution.dual.reshape(-1, solution.dual.shape[-1])
+            self.duals[key] = sparse.csr_array(flat)
+        return solution
+
+    def _objective(self, player: int, labels: IntArray, doubt: FloatArray | None, alone: bool) -> Objective:
+        """u_i of a block of labels in the solver's form: M·K·(−u_i), the prior's strength divided out."""
+        rules, dtype = self.settings.rules, self.rows[self.player_views[player]].values.dtype
+        positive = self.by_label[:, labels].toarray() > 0
+        signs = np.where(positive, 1, -1).astype(dtype)
+        base = np.broadcast_to((self.settings.regularization * self.row_weights)[:, None], signs.shape)
+        scale = self.rarity[labels] * (len(self.counts) / self.owners[player].sum())
+        rate: float | FloatArray = rules.rarity_reward
+        if doubt is not None and rules.curiosity == "success":
+            rate = rate + rules.disagreement_reward * doubt[:, labels]
+        own = base * scale * rate * np.where(positive, 1.0, rules.negative_share)
+        if alone:
+            return Objective(signs, (own + base).astype(dtype))
+        team = Objective(signs, own.astype(dtype), base.astype(dtype))
+        if rules.curiosity == "divergence":
+            team = replace(team, divergence=self._divergence(player, labels))
+        return self._with_team(team, player, labels)
+
+    def _with_team(self, objective: Objective, player: int, labels: IntArray) -> Objective:
+        """Add how the shared payoff sees this player's score."""
+        assert objective.team_weight is not None
+        dtype = objective.signs.dtype
+        weights, logits = self.fusion.weights[:, labels], self.outputs.logits[:, labels]
+        if self.settings.rules.space == "logit":
+            others = np.delete(weights, player, 0), np.delete(logits, player, 0)
+            offset = np.einsum("jk,jkn->nk", *others) + self.fusion.bias[labels]
+            return replace(objective, offset=offset.astype(dtype), scale=weights[player])
+        # Expectation step: the player's share in the team's probability of what happened. The lower bound
+        # Σ r log p_i that it leaves touches R at the present outputs, so a better bound is a better R.
+        says = expit(logits.transpose(0, 2, 1) * objective.signs) * weights[:, None, :]
+        share = says[player] / np.maximum(says.sum(0), 1e-30)
+        own = objective.own_weight + share * objective.team_weight
+        return replace(objective, own_weight=own.astype(dtype), team_weight=None)
+
+    def _divergence(self, player: int, labels: IntArray) -> Divergence:
+        """JS_c as this player moves it, paid once a label: without the owner's factor K/|L_i|."""
+        owned = self.owners[:, labels]
+        p = np.where(owned[:, :, None], expit(self.outputs.logits[:, labels].astype(np.float64)), 0)
+        count = owned.sum(0)
+        others = (p.sum(0) - p[player]) / np.maximum(count - 1, 1)[:, None]
+        rate = self.settings.regularization * self.settings.rules.disagreement_reward * self.rarity[labels]
+        return Divergence(others.T, count.astype(np.float64), np.where(count > 1, rate, 0.0))
+
+    def _doubt(self, player: int) -> torch.Tensor:
+        """d_i (n, K) between the player and the others, both calibrated: margins are no logits yet."""
+        team, logits = self._team(), self._logits()
+        others = game.fuse_others(
+            logits, team.weights, team.owners, player, team.bias, self.settings.rules.space
+        )
+        own, rest = (_calibrated(one, self.labels) for one in (logits[player], others))
+        return game.disagreement(own, rest, team.owners.sum(0))
+
+    def _team(self) -> game.Team:
+        return game.Team(
+            torch.from_numpy(self.fusion.weights).float(),
+            torch.from_numpy(self.owners),
+            torch.from_numpy(self.rarity).float(),
+            torch.from_numpy(self.fusion.bias).float(),
+        )
+
+    def _logits(self) -> torch.Tensor:
+        """s, out-of-fold, shape (N, n, K)."""
+        return torch.from_numpy(self.outputs.logits).transpose(1, 2)
+
+    def _refresh_fusion(self) -> None:
+        if len(self.player_views) == 1:
+            self.fusion = Fusion(np.ones((1, len(self.counts))), np.zeros(len(self.counts)))
+            return
+        self.fusion = fit_fusion(
+            self.outputs,
+            self.owners,
+            1 + self.settings.rules.rarity_reward * self.rarity,
+            loss=_loss(self.settings.rules),
+            space=self.settings.rules.space,
+            pull=self.settings.fusion_pull,
+            n_jobs=self.settings.n_jobs,
+            seed=self.settings.seed,
+        )
+
+    def fused(self) -> FloatArray:
+        """s̄ on the training instances, shape (n, K)."""
+        logits = np.ascontiguousarray(self.outputs.logits.transpose(0, 2, 1))
+        return fused_logits(logits, self.fusion, self.owners, self.settings.rules.space)
+
+    def record(self, number: int) -> _State:
+        """Note the state of play after a round."""
+        doubts = torch.stack([self._doubt(player) for player in range(len(self.owners))])
+        fused = _calibrated(torch.from_numpy(self.fused()), self.labels)
+        summary = summarise(self._logits(), doubts, fused, self.by_label, self._team(), self.settings.rules)
+        seconds = time.perf_counter() - self.started
+        self.history.append({"round": number, "seconds": seconds, **summary})
+        return _State(summary["potential"], list(self.players), self.outputs.logits.copy(), self.fusion)
+
+    def restore(self, state: _State) -> None:
+        """Go back to an earlier round."""
+        self.players, self.fusion = state.players, state.fusion
+        self.outputs = replace(self.outputs, logits=state.logits)
+
+    def finish(self) -> Training:
+        """The team as it stands."""
+        team = TrainedTeam(tuple(self.players), self.fusion, self.settings.rules.space, tuple(self.history))
+        return Training(team, self.outputs, self.fused())
+
+    def _tick(self, player: int) -> None:
+        self.done += 1
+        if self.on_progress is not None:
+            self.on_progress(f"player {self.player_views[player]}", self.done, self.total)
+
+
+def _loss(rules: game.Rules) -> Loss:
+    if rules.payoff == "soft_macro_f1":
+        raise ValueError(
+            "linear players need a concave payoff; choose payoff='log_likelihood' or 'squared_hinge'"
+        )
+    return rules.payoff
+
+
+def _assemble(
+    solved: list[tuple[IntArray, sparse.csc_array[Any]]], n_rows: int, n_labels: int
+) -> sparse.csc_array[Any]:
+    """Blocks of columns, in their labels' places."""
+    if not solved:
+        return sparse.csc_array((n_rows, n_labels), dtype=np.float32)
+    at = np.concatenate([labels for labels, _ in solved])
+    stacked = sparse.hstack([block for _, block in solved], format="csc")
+    place = np.full(n_labels, -1)
+    place[at] = np.arange(len(at))
+    empty = sparse.csc_array((n_rows, 1), dtype=stacked.dtype)
+    padded = sparse.csc_array(sparse.hstack([stacked, empty], format="csc"))
+    return sparse.csc_array(padded[:, place])  # -1, the empty column, for labels that nobody solved
+
+
+def _calibrated(logits: torch.Tensor, labels: sparse.csr_array[Any]) -> torch.Tensor:
+    """Logits (n, K) on the scale of log-odds."""
+    platt = PlattCalibration().fit(logits.numpy(), labels)
+    slopes, intercepts = torch.from_numpy(platt.slopes_), torch.from_numpy(platt.intercepts_)
+    return logits * slopes.to(logits.dtype) + intercepts.to(logits.dtype)
