@@ -206,7 +206,7 @@ def as_label_matrix(Y: Any) -> sparse.csr_array[Any]:
     Raises
     ------
     DataError
-        If Y is not two-dimensional or holds NaN.
+        If Y is not two-dimensional or holds NaN or infinity.
 
     Examples
     --------
@@ -221,10 +221,11 @@ def as_label_matrix(Y: Any) -> sparse.csr_array[Any]:
     matrix: sparse.csr_array[Any] = sparse.csr_array(Y)
     if matrix.dtype == np.float32 and matrix.has_canonical_format and bool(np.all(matrix.data == 1)):
         return matrix
-    bad = np.isnan(matrix.data)
+    bad = ~np.isfinite(matrix.data)
     if bad.any():
         row, column = _place(matrix, bad)
-        raise DataError(f"Y is nan in row {row}, column {column}; a label is there (1) or not (0)")
+        value = matrix.data[bad][0]
+        raise DataError(f"Y is {value} in row {row}, column {column}; a label is there (1) or not (0)")
     present = matrix.data != 0
     # Ones, then summed: a label stored twice as 1 and -1 is there all the same, and no small type overflows.
     parts = (present.astype(np.float32), matrix.indices, matrix.indptr)

@@ -4,6 +4,7 @@ from typing import TypeVar
 
 from evenhand.multilabel.decoding.calibration import IsotonicCalibration, PlattCalibration
 from evenhand.multilabel.decoding.macro_f1 import MacroF1, expected_macro_f1
+from evenhand.multilabel.decoding.pooled import PooledCalibration
 from evenhand.multilabel.decoding.reranking import PropensityReranking, TopK, rerank
 from evenhand.multilabel.decoding.state import Calibration, Decoder, State
 from evenhand.multilabel.decoding.thresholds import GlobalThreshold, LabelThresholds
@@ -16,6 +17,7 @@ __all__ = [
     "LabelThresholds",
     "MacroF1",
     "PlattCalibration",
+    "PooledCalibration",
     "PropensityReranking",
     "State",
     "TopK",
@@ -30,7 +32,7 @@ _DECODERS: dict[str, type[Decoder]] = {
     kind.__name__: kind for kind in (GlobalThreshold, LabelThresholds, TopK, PropensityReranking, MacroF1)
 }
 _CALIBRATIONS: dict[str, type[Calibration]] = {
-    kind.__name__: kind for kind in (PlattCalibration, IsotonicCalibration)
+    kind.__name__: kind for kind in (PlattCalibration, IsotonicCalibration, PooledCalibration)
 }
 
 

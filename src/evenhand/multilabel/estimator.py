@@ -1,0 +1,537 @@
+"""The scikit-learn face of the game."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Iterator, Sequence
+from numbers import Integral, Real
+from typing import Any, Literal, Self, cast, get_args
+
+import numpy as np
+import numpy.typing as npt
+from scipy import sparse
+from scipy.special import expit, logit
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.preprocessing import MultiLabelBinarizer
+from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
+
+from evenhand.multilabel.data import as_label_matrix
+from evenhand.multilabel.decoding import Decoder, GlobalThreshold, LabelThresholds, MacroF1, PooledCalibration
+from evenhand.multilabel.game import Curiosity, Rules, Space
+from evenhand.multilabel.metrics import f1
+from evenhand.multilabel.partition import Partition, partition_labels
+from evenhand.multilabel.progress import progress_bar
+from evenhand.multilabel.scores import top_k
+from evenhand.multilabel.solver import Loss
+from evenhand.multilabel.training import Settings, Training, train
+from evenhand.multilabel.views import Views
+
+DecoderName = Literal["micro", "macro", "per_label", "macro_f1"]
+
+_SMALL_LABEL_SET = 101  # METHODS: up to here every player owns every label
+_CHUNK_BYTES = 1 << 28  # of players' scores at a time in predict and predict_topk
+
+
+class CuriosityGameClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
+    """CD-GTMLL with linear players: a multi-label classifier that does not forget the rare labels.
+
+    Players, each a linear model on its own view of the features, share the payoff of the team's fused score
+    and earn curiosity rewards for rare labels and for disagreement. Each best response is solved to its
+    optimum. What players learn of each other, the fusion weights, the calibration and the thresholds come
+    from out-of-fold outputs.
+
+    Parameters
+    ----------
+    n_players : int, optional
+        N. None: one player a view.
+    partition : {"auto", "all", "frequency", "random", "cooccurrence"}
+        Which player owns which label, see `partition_labels`. "auto": every player owns every label where the
+        views differ or there are at most 101 labels, else "frequency".
+    tail_owners : int
+        Owners of a label below the median frequency, where labels are split.
+    payoff : {"squared_hinge", "log_likelihood"}
+        R.
+    curiosity : {"success", "divergence"}
+        The form of C_i. "divergence" needs ``payoff="log_likelihood"``.
+    space : {"logit", "probability"}
+        Where players are fused. "probability" needs ``payoff="log_likelihood"``.
+    rarity_reward, disagreement_reward, negative_share : float
+        α, β, κ ≥ 0.
+    C : float
+        Strength of the losses against the L2 prior, as in scikit-learn's linear models.
+    rounds : int
+        Rounds of best response after the round in which every player solves alone. A round that lowers the
+        out-of-fold potential is taken back and ends the game.
+    n_folds : int
+        Folds of the cross-fitting; at least 2, or 0 for none: players then see each other's training outputs,
+        nothing is calibrated and every decoder is a threshold at 0.5.
+    fusion_pull : float
+        How strongly a label's fusion weights are pulled to those of equally frequent labels.
+    decoder : {"micro", "macro", "per_label", "macro_f1"}
+        How `predict` decides: one threshold that is best for micro-F1 or for macro-F1, thresholds per label,
+        or the label sets that maximise the expected macro-F1 of the instances given.
+    tolerance : float
+        The largest accepted distance ‖w − w*‖₂ of a label's weights to their optimum.
+    prune : float
+        Weights below this size are dropped from the model.
+    max_dense_bytes : int
+        The largest (n, L) array that `decision_function` and `predict_proba` may return.
+    n_jobs : int, optional
+        Threads; -1 for all cores, None for one. The result does not depend on it.
+    random_state : int
+        Seeds folds, partition and the solver's order of rows. The same seed gives the same model.
+    verbose : bool
+        Show a progress bar.
+
+    Attributes
+    ----------
+    classes_ : ndarray, shape (L,)
+        Label names: the tags or column names that y came with, else 0 to L − 1.
+    team_ : TrainedTeam
+        Players, fusion weights and the record of each round in ``team_.history``.
+    calibration_ : PooledCalibration or None
+    decoders_ : dict of str to Decoder
+    label_counts_ : ndarray of int64, shape (L,)
+        n_c, training positives of each label.
+    n_train_ : int
+        M, training instances.
+    n_features_in_ : int
+        Of all views together.
+    feature_names_in_ : ndarray of str
+        Where X was a DataFrame.
+
+    Notes
+    -----
+    Method: arXiv:2510.17520, 2602.15330, as METHODS.md reads them. With ``rarity_reward=0``,
+    ``disagreement_reward=0`` and one player the weights are those of one-vs-rest `LinearSVC`
+    ("squared_hinge") or of liblinear's `LogisticRegression` ("log_likelihood").
+
+    Examples
+    --------
+    >>> from evenhand.multilabel.datasets import make_long_tail
+    >>> data = make_long_tail(400, 20, 300, seed=0)
+    >>> model = CuriosityGameClassifier().fit(data.X[:300], data.Y[:300])
+    >>> model.predict(data.X[300:]).shape, model.predict_topk(data.X[300:], 3).nnz
+    ((100, 20), 300)
+    """
+
+    def __init__(
+        self,
+        *,
+        n_players: int | None = None,
+        partition: str = "auto",
+        tail_owners: int = 2,
+        payoff: str = "squared_hinge",
+        curiosity: str = "success",
+        space: str = "logit",
+        rarity_reward: float = 3.0,
+        disagreement_reward: float = 1.0,
+        negative_share: float = 0.0,
+        C: float = 0.3,
+        rounds: int = 0,
+        n_folds: int = 3,
+        fusion_pull: float = 100.0,
+        decoder: str = "micro",
+        tolerance: float = 0.02,
+        prune: float = 0.0,
+        max_dense_bytes: int = 1 << 32,
+        n_jobs: int | None = None,
+        random_state: int = 0,
+        verbose: bool = False,
+    ) -> None:
+        self.n_players = n_players
+        self.partition = partition
+        self.tail_owners = tail_owners
+        self.payoff = payoff
+        self.curiosity = curiosity
+        self.space = space
+        self.rarity_reward = rarity_reward
+        self.disagreement_reward = disagreement_reward
+        self.negative_share = negative_share
+        self.C = C
+        self.rounds = rounds
+        self.n_folds = n_folds
+        self.fusion_pull = fusion_pull
+        self.decoder = decoder
+        self.tolerance = tolerance
+        self.prune = prune
+        self.max_dense_bytes = max_dense_bytes
+        self.n_jobs = n_jobs
+        self.random_state = random_state
+        self.verbose = verbose
+
+    def fit(self, X: Any, y: Any, sample_weight: Any = None, groups: Any = None) -> Self:
+        """Play the game on training data.
+
+        Parameters
+        ----------
+        X : matrix, shape (n, D), or Views, or mapping or list of matrices
+            Features; several matrices are several views of the same instances.
+        y : sparse or dense matrix, shape (n, L), or sequence of collections of str
+            Labels: whatever is not zero is a label; or the tags of each instance.
+        sample_weight : array-like, shape (n,), optional
+        groups : array-like, shape (n,), optional
+            Instances of one group (versions of one document, say) share a fold, so that what the players
+            learn of each other holds for new groups.
+
+        Returns
+        -------
+        CuriosityGameClassifier
+            Itself.
+
+        Raises
+        ------
+        ValueError
+            If an option or the data are wrong; the message names the place.
+        """
+        self._check_options()
+        views = self._as_views(X, reset=True)
+        labels = self._as_labels(y, len(views))
+        weights = _check_sample_weight(sample_weight, views.blocks[views.names[0]], dtype=np.float64)
+        if groups is not None and len(groups) != len(views):
+            raise ValueError(f"groups has {len(groups)} entries, but there are {len(views)} instances")
+        settings = self._settings(len(views))
+        names = self._player_views(views)
+        method = self._partition(views, labels.shape[1])
+        owners = partition_labels(
+            labels, len(names), method=method, tail_owners=self.tail_owners, seed=self.random_state
+        )
+        with progress_bar(self.verbose, "label blocks") as report:
+            game = train(
+                views,
+                labels,
+                owners,
+                names,
+                settings,
+                row_weights=weights,
+                groups=None if groups is None else np.asarray(groups),
+                on_progress=report,
+            )
+        self.team_ = game.team
+        self._calibrate(game, labels)
+        return self
+
+    def _check_options(self) -> None:
+        choices: dict[str, Sequence[str]] = {
+            "partition": ("auto", *get_args(Partition)),
+            "payoff": get_args(Loss),
+            "curiosity": get_args(Curiosity),
+            "space": get_args(Space),
+            "decoder": get_args(DecoderName),
+        }
+        for name, known in choices.items():
+            if getattr(self, name) not in known:
+                raise ValueError(f"{name} is {getattr(self, name)!r}; choose one of {', '.join(known)}")
+        for name in ("rarity_reward", "disagreement_reward", "negative_share", "fusion_pull", "prune"):
+            _check_number(name, getattr(self, name), above_zero=False)
+        for name in ("C", "tolerance", "max_dense_bytes"):
+            _check_number(name, getattr(self, name), above_zero=True)
+        for name, least in (("rounds", 0), ("n_folds", 0), ("tail_owners", 1), ("random_state", 0)):
+            value = getattr(self, name)
+            if not isinstance(value, Integral) or value < least:
+                raise ValueError(f"{name} must be a whole number of at least {least}, not {value!r}")
+        if self.n_folds == 1:
+            raise ValueError("n_folds is 1; take at least 2, or 0 for no cross-fitting")
+        if self.n_players is not None and (not isinstance(self.n_players, Integral) or self.n_players < 1):
+            raise ValueError(
+                f"n_players must be a whole number of at least 1, or None, not {self.n_players!r}"
+            )
+        if self.payoff == "squared_hinge" and self.curiosity == "divergence":
+            raise ValueError("curiosity='divergence' needs probabilities; set payoff='log_likelihood'")
+        if self.payoff == "squared_hinge" and self.space == "probability":
+            raise ValueError("space='probability' needs probabilities; set payoff='log_likelihood'")
+
+    def _as_views(self, X: Any, *, reset: bool) -> Views:
+        """X as views; one matrix is checked by scikit-learn, which also keeps feature names."""
+        if isinstance(X, Views):
+            views = X
+        elif _is_several(X):
+            views = Views.of(X)
+        else:
+            checked = validate_data(
+                self,
+                X,
+                reset=reset,
+                accept_sparse="csr",
+                dtype=[np.float32, np.float64],
+                ensure_min_samples=2 if reset else 1,
+                ensure_all_finite=False,
+            )
+            return Views.of(checked)
+        if reset:
+            self.n_features_in_ = views.shape[1]
+            self.views_ = views.n_features
+        elif views.n_features != self.views_:
+            raise ValueError(
+                f"X has the views {views.n_features}, but the model was trained on {self.views_}"
+            )
+        return views
+
+    def _as_labels(self, Y: Any, n: int) -> sparse.csr_array[Any]:
+        """Y as CSR of ones, its names kept in ``classes_``."""
+        if Y is None:
+            raise ValueError("fit requires y to be passed, but the target y is None")
+        names: npt.NDArray[Any] | None = None
+        self._sparse_labels = sparse.issparse(Y)
+        if _is_tag_lists(Y):
+            binarizer = MultiLabelBinarizer(sparse_output=True)
+            Y, names, self._sparse_labels = binarizer.fit_transform(Y), binarizer.classes_, True
+        elif hasattr(Y, "columns"):
+            names = np.asarray(Y.columns)
+        labels = as_label_matrix(Y)
+        if labels.shape[0] != n:
+            raise ValueError(f"Y has {labels.shape[0]} rows, but X has {n}")
+        if not labels.nnz:
+            raise ValueError("Y has no positive at all; there is nothing to learn")
+        self.classes_ = np.arange(labels.shape[1]) if names is None else names
+        self.label_counts_ = np.bincount(labels.indices, minlength=labels.shape[1])
+        self.n_train_ = n
+        unseen = int((self.label_counts_ == 0).sum())
+        if unseen:
+            warnings.warn(
+                f"{unseen} of {len(self.label_counts_)} labels have no positive; they get a constant score",
+                stacklevel=3,
+            )
+        return labels
+
+    def _player_views(self, views: Views) -> tuple[str, ...]:
+        if self.n_players is None:
+            return views.names
+        if len(views.names) > 1 and self.n_players != len(views.names):
+            raise ValueError(
+                f"n_players is {self.n_players}, but there are {len(views.names)} views;"
+                " each view has one player: leave n_players out"
+            )
+        return views.names * self.n_players if len(views.names) == 1 else views.names
+
+    def _partition(self, views: Views, n_labels: int) -> Partition:
+        if self.partition != "auto":
+            return cast("Partition", self.partition)
+        return "all" if len(views.names) > 1 or n_labels <= _SMALL_LABEL_SET else "frequency"
+
+    def _settings(self, n: int) -> Settings:
+        rules = Rules(
+            cast("Loss", self.payoff),
+            cast("Curiosity", self.curiosity),
+            self.rarity_reward,
+            self.disagreement_reward,
+            self.negative_share,
+            cast("Space", self.space),
+        )
+        return Settings(
+            rules=rules,
+            regularization=self.C,
+            rounds=self.rounds,
+            n_folds=min(self.n_folds, n),
+            fusion_pull=self.fusion_pull,
+            tolerance=self.tolerance,
+            prune=self.prune,
+            n_jobs=_threads(self.n_jobs),
+            seed=self.random_state,
+        )
+
+    def _calibrate(self, game: Training, labels: sparse.csr_array[Any]) -> None:
+        """Learn probabilities and thresholds from what the team said of rows it had not seen."""
+        half = GlobalThreshold.from_state({"kind": "GlobalThreshold", "objective": "micro", "threshold": 0.5})
+        self.calibration_: PooledCalibration | None = None
+        self.decoders_: dict[str, Decoder] = dict.fromkeys(get_args(DecoderName), half)
+        if not self.n_folds:
+            return
+        self.calibration_ = PooledCalibration().fit(game.fused, labels)
+        probabilities = self._probabilities(game.fused)
+        self.decoders_ = {
+            "micro": GlobalThreshold("micro").fit(probabilities, labels),
+            "macro": GlobalThreshold("macro").fit(probabilities, labels),
+            "per_label": LabelThresholds().fit(probabilities, labels),
+            "macro_f1": MacroF1(),
+        }
+
+    def _probabilities(self, fused: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """p̄, a constant for labels that training never saw."""
+        p: npt.NDArray[Any] = (
+            expit(fused) if self.calibration_ is None else self.calibration_.transform(fused)
+        )
+        p[:, self.label_counts_ == 0] = 0.5 / (self.n_train_ + 1)
+        return p
+
+    def decision_function(self, X: Any) -> npt.NDArray[Any]:
+        """The team's calibrated log-odds.
+
+        Parameters
+        ----------
+        X : as in `fit`
+
+        Returns
+        -------
+        ndarray, shape (n, L)
+
+        Raises
+        ------
+        ValueError
+            If the array would be larger than ``max_dense_bytes``, or X does not fit the training data.
+        """
+        scores: npt.NDArray[Any] = logit(self.predict_proba(X))
+        return scores
+
+    def predict_proba(self, X: Any) -> npt.NDArray[Any]:
+        """The probability of every label.
+
+        Parameters
+        ----------
+        X : as in `fit`
+
+        Returns
+        -------
+        ndarray, shape (n, L)
+
+        Raises
+        ------
+        ValueError
+            If the array would be larger than ``max_dense_bytes``, or X does not fit the training data.
+        """
+        views = self._fitted_views(X)
+        self._check_budget(len(views))
+        return np.concatenate([p for _, p in self._chunks(views)])
+
+    def predict_topk(self, X: Any, k: int) -> sparse.csr_array[Any]:
+        """The k most probable labels of each instance.
+
+        Parameters
+        ----------
+        X : as in `fit`
+        k : int
+
+        Returns
+        -------
+        csr_array, shape (n, L)
+            Their probabilities, in the order of label ids; at most k a row.
+        """
+        views = self._fitted_views(X)
+        best = [top_k(p, k) for _, p in self._chunks(views)]
+        return sparse.csr_array(sparse.vstack(best, format="csr"))
+
+    def predict(self, X: Any, decoder: str | None = None) -> Any:
+        """Label sets.
+
+        Parameters
+        ----------
+        X : as in `fit`
+        decoder : {"micro", "macro", "per_label", "macro_f1"}, optional
+            Instead of the estimator's own.
+
+        Returns
+        -------
+        csr_array or ndarray of int, shape (n, L)
+            Sparse where the training labels were.
+        """
+        views = self._fitted_views(X)
+        name = self.decoder if decoder is None else decoder
+        if name not in self.decoders_:
+            raise ValueError(f"decoder is {name!r}; choose one of {', '.join(self.decoders_)}")
+        if isinstance(self.decoders_[name], MacroF1):  # it weighs all instances against each other
+            sets = self.decoders_[name].decode(self.predict_proba(views))
+        else:
+            parts = [self.decoders_[name].decode(p) for _, p in self._chunks(views)]
+            sets = sparse.csr_array(sparse.vstack(parts, format="csr"))
+        return sets if self._sparse_labels else sets.toarray().astype(np.int64)
+
+    def label_sets(self, Y: Any) -> list[tuple[Any, ...]]:
+        """The names of the labels of each row of what `predict` returned.
+
+        Parameters
+        ----------
+        Y : sparse or dense matrix, shape (n, L)
+
+        Returns
+        -------
+        list of tuple
+        """
+        check_is_fitted(self)
+        sets = as_label_matrix(Y)
+        return [tuple(self.classes_[row]) for row in np.split(sets.indices, sets.indptr[1:-1])]
+
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+        """Micro-F1 of `predict`: the share of exactly right label sets says little where labels are many.
+
+        Parameters
+        ----------
+        X : as in `fit`
+        y : sparse or dense matrix, shape (n, L)
+        sample_weight : None
+            Not supported.
+
+        Returns
+        -------
+        float
+        """
+        if sample_weight is not None:
+            raise ValueError("score takes no sample_weight; compute a weighted metric from predict instead")
+        return f1(y, self.predict(X)).micro
+
+    def _fitted_views(self, X: Any) -> Views:
+        check_is_fitted(self)
+        return self._as_views(X, reset=False)
+
+    def _check_budget(self, n: int) -> None:
+        needed = n * len(self.classes_) * 4
+        if needed > self.max_dense_bytes:
+            raise ValueError(
+                f"{n} instances x {len(self.classes_)} labels are an array of {needed / 2**30:.1f} GiB, more"
+                f" than max_dense_bytes ({self.max_dense_bytes / 2**30:.1f} GiB); use predict_topk(X, k)"
+            )
+
+    def _chunks(self, views: Views) -> Iterator[tuple[slice, npt.NDArray[Any]]]:
+        """Probabilities of some rows at a time, so that the players' scores stay small."""
+        row_bytes = 4 * len(self.classes_) * (len(self.team_.players) + 2)
+        step = max(1, _CHUNK_BYTES // row_bytes)
+        for start in range(0, len(views), step):
+            rows = slice(start, min(start + step, len(views)))
+            yield rows, self._probabilities(self.team_.logits(views[rows]))
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = True
+        tags.target_tags.multi_output = True
+        tags.target_tags.single_output = False
+        tags.target_tags.two_d_labels = True
+        tags.classifier_tags.multi_label = True
+        tags.classifier_tags.multi_class = False
+        return tags
+
+
+def _is_several(X: Any) -> bool:
+    """Whether X is a mapping or list of matrices."""
+    return isinstance(X, dict) or (
+        isinstance(X, list | tuple) and any(len(getattr(block, "shape", ())) == 2 for block in X)
+    )
+
+
+def _is_tag_lists(Y: Any) -> bool:
+    """Whether Y is a sequence of collections of texts."""
+    if isinstance(Y, str) or not isinstance(Y, Sequence) or not len(Y):
+        return False
+    if not all(isinstance(tags, list | tuple | set | frozenset) for tags in Y):
+        return False
+    first = next((tag for tags in Y for tag in tags), None)
+    return isinstance(first, str)
+
+
+def _threads(n_jobs: int | None) -> int:
+    if n_jobs is None:
+        return 1
+    if n_jobs == 0:
+        raise ValueError("n_jobs is 0; take 1 or more, or -1 for all cores")
+    return n_jobs if n_jobs > 0 else max(1, (os.cpu_count() or 1) + 1 + n_jobs)
+
+
+def _check_number(name: str, value: Any, *, above_zero: bool) -> None:
+    bad = (
+        not isinstance(value, Real)
+        or not np.isfinite(float(value))
+        or value < 0
+        or (above_zero and value == 0)
+    )
+    if bad:
+        bound = "above 0" if above_zero else "of at least 0"
+        raise ValueError(f"{name} must be a finite number {bound}, not {value!r}")
