@@ -282,6 +282,16 @@ def test_a_warm_start_forgets_rows_whose_weight_is_gone(loss):
     np.testing.assert_allclose(got.weights, solve(X, half, loss).weights, atol=1e-6, rtol=0)
 
 
+def test_newton_steps_that_overshoot_are_mended():
+    X, signs = problem()
+    X, objective = 3 * X, Objective(signs, np.ones_like(signs))
+    opposite = solve(X, replace(objective, signs=-signs), "log_likelihood", tolerance=1e-2)
+    expected = optima(X, objective, "log_likelihood")
+    for start in (None, opposite.dual, 30 * opposite.dual):
+        got = solve(X, objective, "log_likelihood", tolerance=1e-6, start=start)
+        np.testing.assert_allclose(got.weights, expected, atol=1e-5, rtol=0)
+
+
 # --- same input, same answer ------------------------------------------------------------------------------
 
 
