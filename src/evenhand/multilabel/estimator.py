@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from numbers import Integral, Real
 from typing import Any, Literal, Self, cast, get_args
 
@@ -502,7 +502,9 @@ class CuriosityGameClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[m
 
 def _is_several(X: Any) -> bool:
     """Whether X is a mapping or list of matrices."""
-    return isinstance(X, dict) or (
+    if sparse.issparse(X):  # a dok_array is a mapping
+        return False
+    return isinstance(X, Mapping) or (
         isinstance(X, list | tuple) and any(len(getattr(block, "shape", ())) == 2 for block in X)
     )
 

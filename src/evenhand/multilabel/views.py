@@ -96,7 +96,7 @@ class Views:
         """
         if isinstance(X, Views):
             return X
-        if isinstance(X, Mapping):
+        if isinstance(X, Mapping) and not sparse.issparse(X):  # a dok_array is a mapping
             return cls(X)
         # A list of rows is one matrix: only members that have a 2-d shape of their own make several.
         if isinstance(X, list | tuple) and any(len(getattr(block, "shape", ())) == 2 for block in X):
