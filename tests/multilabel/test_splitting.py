@@ -5,7 +5,13 @@ import numpy as np
 import pytest
 from scipy import sparse
 
-from evenhand.multilabel.splitting import _rounded_at_random, group_split, stratified_folds, stratified_split
+from evenhand.multilabel.splitting import (
+    _rounded_at_random,
+    group_split,
+    grouped_folds,
+    stratified_folds,
+    stratified_split,
+)
 
 
 def long_tail(n, n_labels, per_instance, seed=0):
@@ -210,3 +216,23 @@ def test_group_split_refuses_fractions_that_are_no_shares(fractions):
 def test_group_split_refuses_an_empty_part():
     with pytest.raises(ValueError, match="stays empty: 1 groups"):
         group_split(["a"] * 10, {"train": 0.5, "test": 0.5}, seed=0)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_grouped_folds_keep_groups_together_and_spread_labels(seed):
+    rng = np.random.default_rng(seed)
+    groups = np.repeat(np.arange(100), rng.integers(1, 6, 100))
+    Y = sparse.csr_array(rng.random((len(groups), 8)) < 0.2)
+    folds = grouped_folds(Y, 3, groups=groups, seed=seed)
+    assert all(len(set(folds[groups == g])) == 1 for g in range(100))
+    shares = np.stack([Y[np.flatnonzero(folds == f)].sum(axis=0) for f in range(3)]) / Y.sum(axis=0)
+    assert np.abs(shares - 1 / 3).max() < 0.15
+    assert np.array_equal(folds, grouped_folds(Y, 3, groups=groups, seed=seed))
+
+
+def test_grouped_folds_name_what_is_wrong():
+    Y = np.ones((4, 1))
+    with pytest.raises(ValueError, match="groups has 3 entries, but there are 4 instances"):
+        grouped_folds(Y, 2, groups=["a", "b", "c"], seed=0)
+    with pytest.raises(ValueError, match="n_folds is 3, but there are only 2 groups"):
+        grouped_folds(Y, 3, groups=["a", "a", "b", "b"], seed=0)

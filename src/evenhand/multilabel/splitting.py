@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 from numba import njit
+from scipy import sparse
 
 from evenhand.multilabel.data import as_label_matrix
 
@@ -150,6 +151,52 @@ def stratified_folds(Y: Any, n_folds: int, *, seed: int) -> npt.NDArray[np.int64
             stacklevel=2,
         )
     return part
+
+
+def grouped_folds(Y: Any, n_folds: int, *, groups: npt.ArrayLike, seed: int) -> npt.NDArray[np.int64]:
+    """Deal groups of instances into folds so that each label is spread evenly over them.
+
+    Parameters
+    ----------
+    Y : sparse array or array-like, shape (n, L)
+        Labels; whatever is not zero is a label.
+    n_folds : int
+        At least 2, at most the number of groups.
+    groups : array-like of str or int, shape (n,)
+        Group of each instance; a group has the labels of all its instances and lies in one fold.
+    seed : int
+        The same seed gives the same folds.
+
+    Returns
+    -------
+    ndarray of int64, shape (n,)
+        Fold number of each instance, 0 to n_folds − 1.
+
+    Raises
+    ------
+    ValueError
+        If `n_folds` is out of range or `groups` has another length than Y.
+
+    Warns
+    -----
+    UserWarning
+        As `stratified_folds` does.
+
+    Examples
+    --------
+    >>> folds = grouped_folds([[1], [1], [1], [1]], 2, groups=["a", "a", "b", "b"], seed=0)
+    >>> bool(folds[0] == folds[1] != folds[2] == folds[3])
+    True
+    """
+    matrix = as_label_matrix(Y)
+    names, member = np.unique(np.asarray(groups), return_inverse=True)
+    if len(member) != matrix.shape[0]:
+        raise ValueError(f"groups has {len(member)} entries, but there are {matrix.shape[0]} instances")
+    if n_folds > len(names):
+        raise ValueError(f"n_folds is {n_folds}, but there are only {len(names)} groups of instances")
+    places = (np.ones(len(member), np.float32), (member, np.arange(len(member))))
+    of_group = sparse.csr_array(places, shape=(len(names), len(member))) @ matrix
+    return stratified_folds(of_group, n_folds, seed=seed)[member]
 
 
 def group_split(groups: npt.ArrayLike, fractions: Mapping[str, float], *, seed: int) -> dict[str, Rows]:

@@ -27,7 +27,7 @@ from evenhand.multilabel.fusion import Fusion, Outputs, fit_fusion
 from evenhand.multilabel.history import summarise
 from evenhand.multilabel.players import LinearPlayer, label_blocks
 from evenhand.multilabel.solver import Divergence, FloatArray, Loss, Objective, Rows, Solution, best_response
-from evenhand.multilabel.splitting import stratified_folds
+from evenhand.multilabel.splitting import grouped_folds, stratified_folds
 from evenhand.multilabel.views import Views
 
 BoolArray = npt.NDArray[np.bool_]
@@ -212,20 +212,14 @@ class _Game:
         self.started = time.perf_counter()
 
     def _deal_folds(self) -> IntArray:
-        n, wanted = self.labels.shape[0], self.settings.n_folds
-        if not wanted:
+        n, n_folds, seed = self.labels.shape[0], self.settings.n_folds, self.settings.seed
+        if not n_folds:
             return np.zeros(n, np.int64)
-        member = np.arange(n) if self.groups is None else np.unique(self.groups, return_inverse=True)[1]
-        n_groups = int(member.max()) + 1
-        if n_groups < wanted:
-            raise ValueError(
-                f"n_folds is {wanted}, but there are only {n_groups} groups of instances; lower n_folds"
-                " (0: no cross-fitting)"
-            )
-        of_group = sparse.csr_array((np.ones(n), (member, np.arange(n))), shape=(n_groups, n)) @ self.labels
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # labels stuck in one fold are left out by `usable`
-            return stratified_folds(of_group, wanted, seed=self.settings.seed)[member]
+            if self.groups is None:
+                return stratified_folds(self.labels, n_folds, seed=seed)
+            return grouped_folds(self.labels, n_folds, groups=self.groups, seed=seed)
 
     def _usable(self) -> BoolArray:
         """Where a fold's models saw a positive of the label, shape (K, F)."""
