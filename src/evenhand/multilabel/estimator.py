@@ -94,6 +94,10 @@ class CuriosityGameClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[m
     decoders_ : dict of str to Decoder
     label_counts_ : ndarray of int64, shape (L,)
         n_c, training positives of each label.
+    sparse_labels_ : bool
+        Whether y was sparse or tags; `predict` then returns sparse label sets.
+    views_ : dict of str to int
+        Features of each view; "all" where X was one matrix.
     n_train_ : int
         M, training instances.
     n_features_in_ : int
@@ -185,7 +189,7 @@ class CuriosityGameClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[m
         ValueError
             If an option or the data are wrong; the message names the place.
         """
-        self._check_options()
+        self.check_options()
         views = self._as_views(X, reset=True)
         labels = self._as_labels(y, len(views))
         weights = _check_sample_weight(sample_weight, views.blocks[views.names[0]], dtype=np.float64)
@@ -212,7 +216,14 @@ class CuriosityGameClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[m
         self._calibrate(game, labels)
         return self
 
-    def _check_options(self) -> None:
+    def check_options(self) -> None:
+        """Refuse options that are wrong; `fit` does so first.
+
+        Raises
+        ------
+        ValueError
+            The message names the option and what it may be.
+        """
         choices: dict[str, Sequence[str]] = {
             "partition": ("auto", *get_args(Partition)),
             "payoff": get_args(Loss),
@@ -244,10 +255,10 @@ class CuriosityGameClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[m
 
     def _as_views(self, X: Any, *, reset: bool) -> Views:
         """X as views; one matrix is checked by scikit-learn, which also keeps feature names."""
-        if isinstance(X, Views):
-            views = X
-        elif _is_several(X):
+        if isinstance(X, Views) or _is_several(X):
             views = Views.of(X)
+            if reset:
+                self.__dict__.pop("feature_names_in_", None)  # of an earlier fit
         else:
             checked = validate_data(
                 self,
@@ -258,7 +269,7 @@ class CuriosityGameClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[m
                 ensure_min_samples=2 if reset else 1,
                 ensure_all_finite=False,
             )
-            return Views.of(checked)
+            views = Views.of(checked)
         if reset:
             self.n_features_in_ = views.shape[1]
             self.views_ = views.n_features
@@ -273,10 +284,10 @@ class CuriosityGameClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[m
         if Y is None:
             raise ValueError("fit requires y to be passed, but the target y is None")
         names: npt.NDArray[Any] | None = None
-        self._sparse_labels = sparse.issparse(Y)
+        self.sparse_labels_ = sparse.issparse(Y)
         if _is_tag_lists(Y):
             binarizer = MultiLabelBinarizer(sparse_output=True)
-            Y, names, self._sparse_labels = binarizer.fit_transform(Y), binarizer.classes_, True
+            Y, names, self.sparse_labels_ = binarizer.fit_transform(Y), binarizer.classes_, True
         elif hasattr(Y, "columns"):
             names = np.asarray(Y.columns)
         labels = as_label_matrix(Y)
@@ -434,7 +445,7 @@ class CuriosityGameClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[m
         else:
             parts = [self.decoders_[name].decode(p) for _, p in self._chunks(views)]
             sets = sparse.csr_array(sparse.vstack(parts, format="csr"))
-        return sets if self._sparse_labels else sets.toarray().astype(np.int64)
+        return sets if self.sparse_labels_ else sets.toarray().astype(np.int64)
 
     def label_sets(self, Y: Any) -> list[tuple[Any, ...]]:
         """The names of the labels of each row of what `predict` returned.

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +23,7 @@ from scipy.special import expit
 from evenhand.multilabel.game import Space
 from evenhand.multilabel.metrics.buckets import frequency_buckets
 from evenhand.multilabel.solver import FloatArray, Loss
+from evenhand.multilabel.storage import FolderError, array_entry
 
 _POOLED_LABELS = 100  # of a bucket that say what its weights are: more change them little and cost time
 _NEWTON_STEPS = 50
@@ -44,6 +45,35 @@ class Fusion:
 
     weights: FloatArray
     bias: FloatArray
+
+    def get_state(self) -> dict[str, Any]:
+        """What `from_state` needs."""
+        return {"weights": self.weights, "bias": self.bias}
+
+    @classmethod
+    def from_state(cls, state: Any, shape: tuple[int, int]) -> Self:
+        """The fusion whose state this is.
+
+        Parameters
+        ----------
+        state : dict
+            As `get_state` returns it, read from a file.
+        shape : (int, int)
+            N and K.
+
+        Returns
+        -------
+        Fusion
+
+        Raises
+        ------
+        FolderError
+            If an array is missing or damaged.
+        """
+        weights = array_entry(state, "weights", ["float64"], shape)
+        if (weights < 0).any():
+            raise FolderError("a fusion weight is below 0; the file is damaged")
+        return cls(weights, array_entry(state, "bias", ["float64"], shape[1:]))
 
 
 @dataclass(frozen=True)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
 from scipy import sparse
 
 from evenhand.multilabel.solver import LABELS_PER_BLOCK, FloatArray
+from evenhand.multilabel.storage import FolderError, array_entry, entry
 from evenhand.multilabel.views import Block
 
 
@@ -61,6 +62,49 @@ class LinearPlayer:
             dense = self.weights[:, labels].toarray()
             scores[:, labels] = block @ dense[:-1] + dense[-1]
         return scores
+
+    def get_state(self) -> dict[str, Any]:
+        """What `from_state` needs."""
+        return {
+            "view": self.view,
+            "n_features": int(self.weights.shape[0]) - 1,
+            "owned": self.owned,
+            "values": self.weights.data,
+            "indices": self.weights.indices,
+            "indptr": self.weights.indptr,
+        }
+
+    @classmethod
+    def from_state(cls, state: Any) -> Self:
+        """A player equal to the one whose state this is.
+
+        Parameters
+        ----------
+        state : dict
+            As `get_state` returns it, read from a file.
+
+        Returns
+        -------
+        LinearPlayer
+
+        Raises
+        ------
+        FolderError
+            If a field is missing or damaged, or an index points out of the weights.
+        """
+        view, n_features = entry(state, "view", str), entry(state, "n_features", int)
+        owned = array_entry(state, "owned", ["bool"], (None,))
+        values = array_entry(state, "values", ["float32", "float64"], (None,))
+        indices = array_entry(state, "indices", ["int32", "int64"], values.shape)
+        indptr = array_entry(state, "indptr", ["int32", "int64"], (len(owned) + 1,))
+        try:
+            weights = sparse.csc_array((values, indices, indptr), shape=(n_features + 1, len(owned)))
+            weights.check_format(full_check=True)
+        except (ValueError, OverflowError) as error:
+            raise FolderError(f"the weights of view {view!r} are damaged: {error}") from error
+        if np.diff(weights.indptr)[~owned].any():
+            raise FolderError(f"the player of view {view!r} has weights of labels that it does not own")
+        return cls(view, owned, weights)
 
 
 def label_blocks(labels: npt.NDArray[np.integer[Any]]) -> Iterator[npt.NDArray[np.integer[Any]]]:

@@ -1,0 +1,346 @@
+"""Folders of plain state: one JSON file and one safetensors file, checked when written and when read.
+
+A state is what JSON holds (dicts with text keys, lists, texts, finite numbers, None) with arrays anywhere in
+it. The arrays go to a file that is named by its SHA-256; the JSON file, put in place last and at one stroke,
+says which one belongs to it. So a folder is either the old state or the new one, whenever the process ends.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import secrets
+import shutil
+import stat
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn
+
+import numpy as np
+import numpy.typing as npt
+import safetensors.numpy
+from safetensors import SafetensorError, safe_open
+
+from evenhand import __version__
+
+_MAX_JSON_BYTES = 1 << 28
+_DTYPES = ("bool", "int32", "int64", "float32", "float64")
+_PLACE = {"$array", "dtype", "shape"}  # what stands in the JSON where an array was
+_ARRAYS = "arrays-{}.safetensors"
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+_OWN_NAME = re.compile(r"arrays-[0-9a-f]{16}\.safetensors|\.[0-9a-f]{16}\.tmp")
+
+
+class FolderError(ValueError):
+    """A folder cannot be written, or what is in it is not what it should be; the message names the place."""
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What a folder holds.
+
+    Parameters
+    ----------
+    name : str
+        Of the format, for people.
+    version : int
+        The newest one that this release reads, and the one that it writes.
+    file : str
+        The name of the JSON file.
+    """
+
+    name: str
+    version: int
+    file: str
+
+
+def write_folder(folder: str | os.PathLike[str], kind: Kind, state: Mapping[str, Any]) -> None:
+    """Write a state to a folder, new or of the same kind.
+
+    Parameters
+    ----------
+    folder : path-like
+        A new folder appears when it is complete; in an existing one the new state takes the place of the old
+        at one stroke, and files of other names stay.
+    kind : Kind
+    state : mapping
+
+    Raises
+    ------
+    FolderError
+        If the folder holds something else, or the state holds what JSON and safetensors cannot keep.
+    """
+    path = Path(folder)
+    arrays: dict[str, npt.NDArray[Any]] = {}
+    plain = _split(state, "", arrays)
+    if _is_taken(path, kind):
+        _write_into(path, kind, plain, arrays)
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.parent / f".{path.name}.{secrets.token_hex(8)}.tmp"
+    beside.mkdir()
+    try:
+        _write_into(beside, kind, plain, arrays)
+        os.rename(beside, path)
+    except BaseException:
+        shutil.rmtree(beside)
+        raise
+    _sync(path.parent)
+
+
+def read_folder(folder: str | os.PathLike[str], kind: Kind) -> dict[str, Any]:
+    """Read a state that `write_folder` wrote.
+
+    Parameters
+    ----------
+    folder : path-like
+    kind : Kind
+
+    Returns
+    -------
+    dict
+        The state; what were tuples are lists.
+
+    Raises
+    ------
+    FolderError
+        If the folder is of another kind or of a newer version, a file is missing, damaged, too large or a
+        link, or an array is not there with the type and shape that were written, or is not finite.
+    """
+    path = Path(folder)
+    document = _read_document(path, kind)
+    state, digest = document.get("state"), document.get("arrays_sha256")
+    if not isinstance(state, dict) or not (digest is None or _SHA256.fullmatch(str(digest))):
+        raise FolderError(f"{path / kind.file} lacks its state or its SHA-256; the file is damaged")
+    arrays = {} if digest is None else _read_arrays(path / _ARRAYS.format(digest[:16]), digest)
+    try:
+        joined: dict[str, Any] = _join(state, arrays)
+    except (FolderError, RecursionError) as error:
+        raise FolderError(f"{path / kind.file}: {error}") from error
+    if arrays:
+        raise FolderError(f"{path}: the array {min(arrays)!r} belongs nowhere; the folder is damaged")
+    return joined
+
+
+def entry(state: Any, name: str, *types: type) -> Any:
+    """A field of a state that was read, of one of these types.
+
+    Parameters
+    ----------
+    state : Any
+        Should be a dict.
+    name : str
+    *types : type
+        A bool is no int here.
+
+    Returns
+    -------
+    Any
+
+    Raises
+    ------
+    FolderError
+        If it is missing or of another type.
+
+    Examples
+    --------
+    >>> entry({"n_features": 3}, "n_features", int)
+    3
+    """
+    if not isinstance(state, dict) or name not in state:
+        raise FolderError(f"the field {name!r} is missing; the file is damaged")
+    if type(state[name]) not in types:
+        raise FolderError(
+            f"the field {name!r} should be of type {' or '.join(t.__name__ for t in types)}, but is"
+            f" {str(state[name])[:80]!r}; the file is damaged"
+        )
+    return state[name]
+
+
+def array_entry(
+    state: Any, name: str, dtypes: Sequence[str], shape: tuple[int | None, ...]
+) -> npt.NDArray[Any]:
+    """An array of a state that was read.
+
+    Parameters
+    ----------
+    state : Any
+        Should be a dict.
+    name : str
+    dtypes : sequence of str
+        The types that it may have.
+    shape : tuple
+        The shape that it must have; None: any length.
+
+    Returns
+    -------
+    ndarray
+
+    Raises
+    ------
+    FolderError
+        If it is missing, of another type or of another shape.
+    """
+    array = entry(state, name, np.ndarray)
+    fits = array.ndim == len(shape) and all(n in (None, m) for n, m in zip(shape, array.shape))
+    if not fits or str(array.dtype) not in dtypes:
+        wanted = ", ".join("any" if n is None else str(n) for n in shape)
+        raise FolderError(
+            f"the array {name!r} should be {' or '.join(dtypes)} of shape ({wanted}), but is {array.dtype} of"
+            f" shape {array.shape}; the file is damaged"
+        )
+    return np.asarray(array)
+
+
+def _split(value: Any, at: str, arrays: dict[str, npt.NDArray[Any]]) -> Any:
+    """A state as JSON holds it; its arrays are added to ``arrays`` under the place where they stood."""
+    if isinstance(value, np.ndarray):
+        if str(value.dtype) not in _DTYPES or not np.isfinite(value).all():
+            raise FolderError(f"{at} must be finite and of type {', '.join(_DTYPES)} to be saved")
+        # safetensors writes the memory as it lies, whatever the order of the axes.
+        arrays[at] = np.asarray(value, order="C")
+        return {"$array": at, "dtype": str(value.dtype), "shape": list(value.shape)}
+    if isinstance(value, np.generic):
+        return _split(value.item(), at, arrays)
+    if isinstance(value, Mapping):
+        if bad := [key for key in value if not isinstance(key, str) or key == "$array"]:
+            raise FolderError(f"{at or 'the state'} has the key {bad[0]!r}, which cannot be saved")
+        return {key: _split(part, f"{at}/{key}".lstrip("/"), arrays) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_split(part, f"{at}/{number}", arrays) for number, part in enumerate(value)]
+    if value is None or type(value) in (bool, int, str) or (type(value) is float and np.isfinite(value)):
+        return value
+    raise FolderError(f"{at} is {value!r}; only texts, finite numbers, None and arrays can be saved")
+
+
+def _join(value: Any, arrays: dict[str, npt.NDArray[Any]]) -> Any:
+    """The state again; arrays that found their place are taken out of ``arrays``."""
+    if isinstance(value, list):
+        return [_join(part, arrays) for part in value]
+    if not isinstance(value, dict):
+        return value
+    if value.keys() != _PLACE:
+        return {key: _join(part, arrays) for key, part in value.items()}
+    array = arrays.pop(value["$array"], None) if isinstance(value["$array"], str) else None
+    if array is None:
+        raise FolderError(f"the array {value['$array']!r} is missing; the folder is damaged")
+    if [str(array.dtype), list(array.shape)] != [value["dtype"], value["shape"]]:
+        raise FolderError(
+            f"the array {value['$array']!r} should be {value['dtype']} of shape {value['shape']}, but is"
+            f" {array.dtype} of shape {list(array.shape)}; the folder is damaged"
+        )
+    if not np.isfinite(array).all():
+        raise FolderError(f"the array {value['$array']!r} holds NaN or inf; the folder is damaged")
+    return array
+
+
+def _is_taken(path: Path, kind: Kind) -> bool:
+    """Whether the folder holds a state of this kind; refuses whatever must not be written over."""
+    if path.is_symlink():
+        raise FolderError(f"{path} is a symbolic link; give the folder itself")
+    if not path.exists() or (path.is_dir() and not any(path.iterdir())):
+        return False
+    try:
+        _read_document(path, kind, any_version=True)
+    except FolderError as error:
+        raise FolderError(
+            f"{path} exists and is no {kind.name}, so it is not written over; delete it or give another name"
+            f" ({error})"
+        ) from error
+    return True
+
+
+def _write_into(path: Path, kind: Kind, plain: Any, arrays: dict[str, npt.NDArray[Any]]) -> None:
+    content = safetensors.numpy.save(arrays) if arrays else b""
+    digest = hashlib.sha256(content).hexdigest() if arrays else None
+    document = {"format": kind.name, "version": kind.version, "written_by": f"evenhand {__version__}"}
+    document |= {"arrays_sha256": digest, "state": plain}
+    text = json.dumps(document, ensure_ascii=False, allow_nan=False, indent=1) + "\n"
+    # "surrogatepass": a text that is no valid Unicode comes back as it was.
+    encoded = text.encode("utf-8", "surrogatepass")
+    if len(encoded) > _MAX_JSON_BYTES:
+        raise FolderError(f"{path / kind.file} would be larger than {_MAX_JSON_BYTES >> 20} MiB")
+    keep = ""
+    if digest is not None:
+        keep = _ARRAYS.format(digest[:16])
+        _write_file(path / keep, content)
+    _write_file(path / kind.file, encoded)
+    for old in path.iterdir():
+        if _OWN_NAME.fullmatch(old.name) and old.name != keep:
+            old.unlink()
+
+
+def _write_file(path: Path, content: bytes) -> None:
+    temporary = path.parent / f".{secrets.token_hex(8)}.tmp"
+    try:
+        with temporary.open("xb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    _sync(path.parent)
+
+
+def _sync(folder: Path) -> None:
+    """Have the names in a folder written to disk."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _read_document(path: Path, kind: Kind, *, any_version: bool = False) -> dict[str, Any]:
+    file = path / kind.file
+    if not path.is_dir():
+        raise FolderError(f"{path} is no folder; an {kind.name} is a folder with {kind.file}")
+    if _size_of(file) > _MAX_JSON_BYTES:
+        raise FolderError(f"{file} is larger than {_MAX_JSON_BYTES >> 20} MiB; the file is damaged")
+    try:
+        text = file.read_bytes().decode("utf-8", "surrogatepass")
+        document = json.loads(text, parse_constant=_refuse_constant)
+    except (ValueError, RecursionError) as error:
+        raise FolderError(f"{file} is no sound JSON ({error}); the file is damaged") from error
+    if not isinstance(document, dict) or document.get("format") != kind.name:
+        raise FolderError(f"{file} is not of the format {kind.name!r}")
+    version = entry(document, "version", int)
+    if not any_version and version != kind.version:
+        mend = "update evenhand" if version > kind.version else "write it again with this release"
+        raise FolderError(
+            f"{file} has format version {version}, but this release of evenhand reads version {kind.version};"
+            f" {mend}"
+        )
+    return document
+
+
+def _refuse_constant(text: str) -> NoReturn:
+    raise ValueError(f"{text} is not a finite number")
+
+
+def _size_of(file: Path) -> int:
+    """The size of a regular file; links lead out of the folder and are not followed."""
+    try:
+        found = os.lstat(file)
+    except FileNotFoundError:
+        raise FolderError(f"{file} is missing") from None
+    if not stat.S_ISREG(found.st_mode):
+        raise FolderError(f"{file} is no regular file; symbolic links are not followed")
+    return found.st_size
+
+
+def _read_arrays(file: Path, digest: str) -> dict[str, npt.NDArray[Any]]:
+    _size_of(file)
+    with file.open("rb") as handle:
+        found = hashlib.file_digest(handle, "sha256").hexdigest()
+    if found != digest:
+        raise FolderError(f"{file} was changed or damaged: its SHA-256 is {found}, not {digest}")
+    try:
+        with safe_open(file, framework="numpy") as opened:
+            return {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
+    except (SafetensorError, TypeError, KeyError) as error:
+        raise FolderError(f"{file} is no sound safetensors file ({error})") from error
