@@ -99,3 +99,9 @@ def test_plain_arrays_and_pickles_are_refused(tmp_path, save):
 def test_no_such_file(tmp_path, save):
     with pytest.raises(DataError, match=r"none.npz: No such file"):
         read_npz(tmp_path / "none.npz", save()[1])
+
+
+def test_no_file_of_labels(save):
+    data = read_npz(save()[0], None)
+    assert data.X.toarray().tolist() == X.toarray().tolist()
+    assert data.Y.shape == (2, 0)

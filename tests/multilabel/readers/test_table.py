@@ -178,9 +178,7 @@ def test_parquet_columns_of_another_kind(tmp_path, fails):
 
 def test_a_row_without_an_id(write, fails):
     path = write("a.csv", "i,t,g\n1,x,a\n,y,b\n")
-    fails(
-        lambda p: read_table(p, text="t", tags="g", id="i"), path, ": row 2 has no value in the id column 'i'"
-    )
+    fails(lambda p: read_table(p, text="t", tags="g", id="i"), path, ": row 2 has no value in the column 'i'")
 
 
 def test_bad_options_name_themselves(write):
@@ -200,3 +198,18 @@ def test_cut_off_gzip_and_no_file(tmp_path):
     for name in ("none.csv", "none.parquet", "none.jsonl"):
         with pytest.raises(DataError, match=f"{name}: No such file"):
             read_table(tmp_path / name, text="title", tags="tags")
+
+
+def test_groups_and_no_tags(write):
+    path = write("a.csv", "t,s\nx,1\ny,1\nz,2\n")
+    data = read_table(path, text="t", tags=None, group="s")
+    assert data.groups.tolist() == ["1", "1", "2"]
+    assert data.Y.shape == (3, 0)
+    assert data.take([2]).X.tolist() == [["z"]]
+
+
+def test_a_row_without_a_group(write, fails):
+    path = write("a.csv", "t,g,s\nx,a,1\ny,b,\n")
+    fails(
+        lambda p: read_table(p, text="t", tags="g", group="s"), path, ": row 2 has no value in the column 's'"
+    )

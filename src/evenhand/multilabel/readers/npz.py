@@ -7,6 +7,7 @@ import zlib
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 from scipy import sparse
 
 from evenhand.multilabel.data import DataError, MultilabelData, as_label_matrix
@@ -14,14 +15,15 @@ from evenhand.multilabel.readers._files import PathLike, names_from
 
 
 def read_npz(
-    x_path: PathLike, y_path: PathLike, *, label_names: PathLike | Sequence[str] | None = None
+    x_path: PathLike, y_path: PathLike | None, *, label_names: PathLike | Sequence[str] | None = None
 ) -> MultilabelData:
     """Read features and labels from two files that `scipy.sparse.save_npz` wrote.
 
     Parameters
     ----------
     x_path, y_path : path-like
-        Features, shape (n, d), and labels, shape (n, L). Whatever is not zero is a label.
+        Features, shape (n, d), and labels, shape (n, L). Whatever is not zero is a label. No file of labels
+        (None): there is no label.
     label_names : path-like or sequence of str, optional
         The L names, or a text file with one a line. Without it the names are the column numbers.
 
@@ -44,7 +46,8 @@ def read_npz(
     >>> read_npz(folder / "X.npz", folder / "Y.npz", label_names=["a", "b"]).tags(0)
     ['a', 'b']
     """
-    X, Y = _load(x_path), _load(y_path)
+    X = _load(x_path)
+    Y = sparse.csr_array((X.shape[0], 0), dtype=np.float32) if y_path is None else _load(y_path)
     if X.shape[0] != Y.shape[0]:
         raise DataError(
             f"{x_path} has {X.shape[0]} rows, {y_path} has {Y.shape[0]}; are they of one data set?"

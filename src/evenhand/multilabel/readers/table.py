@@ -24,9 +24,10 @@ def read_table(
     path: PathLike,
     *,
     text: str | Sequence[str],
-    tags: str,
+    tags: str | None,
     separator: str = ",",
     id: str | None = None,
+    group: str | None = None,
 ) -> MultilabelData:
     """Read a table with one or more text columns and a column of tags.
 
@@ -37,12 +38,15 @@ def read_table(
         header line.
     text : str or sequence of str
         The text column or columns. No value (null) is the empty text.
-    tags : str
-        The column of tags: lists, or strings that hold several. No value (null) means no tags.
+    tags : str or None
+        The column of tags: lists, or strings that hold several. No value (null) means no tags. None: the
+        tags are not read, and there is no label.
     separator : str
         What stands between the tags of a string.
     id : str, optional
         A column that names the instances; without it they are numbered from 0.
+    group : str, optional
+        A column that says which instances belong together, see `MultilabelData`.
 
     Returns
     -------
@@ -75,20 +79,19 @@ def read_table(
         raise DataError(f"text has to name one column or more, none twice, not {texts}")
     if not separator:
         raise DataError("separator is empty; say what stands between the tags of a string")
-    table = _load(path, list(dict.fromkeys([*texts, tags, *([] if id is None else [id])])))
+    table = _load(path, [name for name in dict.fromkeys([*texts, tags, id, group]) if name is not None])
     if table.height == 0:
         raise DataError(f"{path}: the table has no rows")
-    if id is not None:
-        _check_kind(path, table[id], "strings or whole numbers", _is_name)
-        if (missing := table[id].is_null()).any():
-            raise DataError(f"{path}: row {missing.arg_true()[0] + 1} has no value in the id column {id!r}")
     for name in texts:
         _check_kind(path, table[name], "strings", _is_text)
-    _check_kind(path, table[tags], "strings or lists of them", _is_tags)
-    Y, label_names = _labels(table[tags], separator)
-    if not label_names:
-        raise DataError(f"{path}: no row has a tag in column {tags!r}")
-    ids = range(table.height) if id is None else table[id].cast(pl.String)
+    ids = range(table.height) if id is None else _names(path, table[id])
+    label_names: tuple[str, ...] = ()
+    Y: sparse.csr_array[Any] = sparse.csr_array((table.height, 0), dtype=np.float32)
+    if tags is not None:
+        _check_kind(path, table[tags], "strings or lists of them", _is_tags)
+        Y, label_names = _labels(table[tags], separator)
+        if not label_names:
+            raise DataError(f"{path}: no row has a tag in column {tags!r}")
     return MultilabelData(
         X=np.array(table.select(pl.col(texts).cast(pl.String).fill_null("")).rows(), dtype=object),
         Y=Y,
@@ -96,6 +99,7 @@ def read_table(
         instance_ids=tuple(map(str, ids)),
         source=str(path),
         feature_names=tuple(texts),
+        groups=None if group is None else np.array(_names(path, table[group])),
     )
 
 
@@ -215,6 +219,14 @@ def _json_kind(value: Any) -> str | None:
     ):
         return "list"
     return None
+
+
+def _names(path: PathLike, column: pl.Series) -> list[str]:
+    """Values of a column that names instances or groups."""
+    _check_kind(path, column, "strings or whole numbers", _is_name)
+    if (missing := column.is_null()).any():
+        raise DataError(f"{path}: row {missing.arg_true()[0] + 1} has no value in the column {column.name!r}")
+    return column.cast(pl.String).to_list()
 
 
 def _check_columns(path: PathLike, wanted: list[str], found: list[str]) -> None:
