@@ -260,9 +260,12 @@ class _Fit:
             shares = anchor.copy()
             for label in labels:
                 logits, positive, weights = self.outputs.of_label(label)
-                say = mixture[:, None] * expit(np.where(positive, logits, -logits).astype(np.float64))
+                heard = mixture * self.owners[:, label]
+                say = heard[:, None] * expit(np.where(positive, logits, -logits).astype(np.float64))
                 weights = weights * np.where(positive, self.positive_weights[label], 1.0)
-                shares += (say / say.sum(axis=0)) @ weights
+                shares += (say / np.maximum(say.sum(axis=0), np.finfo(np.float64).tiny)) @ weights
+                # The label says nothing of players who do not own it: they keep their share beside it.
+                shares += (mixture - heard) * (weights.sum() / heard.sum())
             new = shares / shares.sum()
             if np.abs(new - mixture).max() < 1e-5:
                 break
