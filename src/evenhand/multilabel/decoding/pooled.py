@@ -7,7 +7,7 @@ from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import expit
+from scipy.special import expit, logit
 from sklearn.isotonic import IsotonicRegression
 
 from evenhand.multilabel.decoding.calibration import PlattCalibration
@@ -18,6 +18,7 @@ from evenhand.multilabel.scores import as_scores, as_truth, row_chunks
 _BINS = 2048
 _RANGE = 30.0  # log-odds beyond which nothing changes
 _TIE_BREAK = 0.01
+_LEAST_SLOPE = 1e-3  # of the mean slope, for labels whose scores mislead
 
 
 @dataclass
@@ -42,7 +43,9 @@ class PooledCalibration:
     Our choice. A logistic curve fitted to the few positives of a rare label runs on to probabilities near 1
     for scores that no out-of-fold score ever reached; such labels then win the top ranks. The second curve,
     isotonic, says how often such a log-odds was right for labels of that frequency. One per cent of the Platt
-    probability is mixed in, so that the order within a label is kept.
+    probability is mixed in, so that the order within a label is kept. Where a Platt curve falls, as the
+    out-of-fold scores of a few positives may make it by chance, it is set nearly flat at the label's share of
+    positives: the best that a rising curve can say.
 
     Examples
     --------
@@ -79,7 +82,9 @@ class PooledCalibration:
         """
         truth = as_truth(Y)
         self.platt_ = PlattCalibration(self.pull).fit(scores, truth)
-        buckets = frequency_buckets(np.bincount(truth.indices, minlength=truth.shape[1]))
+        counts = np.bincount(truth.indices, minlength=truth.shape[1])
+        _make_rise(self.platt_, (counts + 1) / (truth.shape[0] + 2))
+        buckets = frequency_buckets(counts)
         self.buckets_ = buckets.index
         dense = np.asarray(scores)
         size = (len(buckets.names), _BINS)
@@ -156,6 +161,15 @@ class PooledCalibration:
             raise ValueError("state field 'levels' does not fit 'buckets'; the model is damaged")
         calibration.buckets_, calibration.levels_ = buckets, levels.reshape(-1, _BINS)
         return calibration
+
+
+def _make_rise(platt: PlattCalibration, shares: npt.NDArray[np.float64]) -> None:
+    """Change curves that fall to nearly flat ones at the label's share of positives."""
+    assert platt.slopes_ is not None
+    assert platt.intercepts_ is not None
+    falls = platt.slopes_ <= 0
+    platt.slopes_[falls] = _LEAST_SLOPE * np.abs(platt.slopes_).mean()
+    platt.intercepts_[falls] = logit(shares[falls])
 
 
 def _rising(seen: npt.NDArray[np.float64], right: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
