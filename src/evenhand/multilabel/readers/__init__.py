@@ -14,7 +14,7 @@ from evenhand.multilabel.readers.svmlight import read_svmlight
 from evenhand.multilabel.readers.table import read_table
 from evenhand.multilabel.readers.xmc import read_xmc
 
-__all__ = ["read", "read_arff", "read_npz", "read_svmlight", "read_table", "read_xmc"]
+__all__ = ["read", "read_arff", "read_npz", "read_svmlight", "read_table", "read_xmc", "reader_of"]
 
 _READERS: dict[str, Callable[..., MultilabelData]] = {
     ".csv": read_table,
@@ -59,10 +59,7 @@ def read(path: str | os.PathLike[str], **options: Any) -> MultilabelData:
     >>> read(path).tags(0)
     ['1']
     """
-    ending = os.path.splitext(os.fspath(path).lower().removesuffix(".gz"))[1]
-    reader = _READERS.get(ending)
-    if reader is None:
-        raise DataError(f"{path}: no reader for the ending {ending!r}; there are {', '.join(_READERS)}")
+    reader = reader_of(path)
     parameters = dict(list(inspect.signature(reader).parameters.items())[1:])
     for name in options:
         if name not in parameters:
@@ -73,3 +70,32 @@ def read(path: str | os.PathLike[str], **options: Any) -> MultilabelData:
         if parameter.default is parameter.empty and name not in options:
             raise DataError(f"{path}: {reader.__name__} needs the option {name!r}")
     return reader(path, **options)
+
+
+def reader_of(path: str | os.PathLike[str]) -> Callable[..., MultilabelData]:
+    """The reader that fits the file's ending, see `read`.
+
+    Parameters
+    ----------
+    path : path-like
+        The file need not exist.
+
+    Returns
+    -------
+    callable
+
+    Raises
+    ------
+    DataError
+        If no reader fits.
+
+    Examples
+    --------
+    >>> reader_of("train.csv.gz").__name__
+    'read_table'
+    """
+    ending = os.path.splitext(os.fspath(path).lower().removesuffix(".gz"))[1]
+    reader = _READERS.get(ending)
+    if reader is None:
+        raise DataError(f"{path}: no reader for the ending {ending!r}; there are {', '.join(_READERS)}")
+    return reader

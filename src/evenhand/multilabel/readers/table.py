@@ -86,7 +86,7 @@ def read_table(
         _check_kind(path, table[name], "strings", _is_text)
     ids = range(table.height) if id is None else _names(path, table[id])
     label_names: tuple[str, ...] = ()
-    Y: sparse.csr_array[Any] = sparse.csr_array((table.height, 0), dtype=np.float32)
+    Y: sparse.csr_array[Any] = sparse.csr_array(np.empty((table.height, 0), dtype=np.float32))
     if tags is not None:
         _check_kind(path, table[tags], "strings or lists of them", _is_tags)
         Y, label_names = _labels(table[tags], separator)
