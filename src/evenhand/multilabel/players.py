@@ -11,7 +11,7 @@ import numpy.typing as npt
 from scipy import sparse
 
 from evenhand.multilabel.solver import LABELS_PER_BLOCK, FloatArray
-from evenhand.multilabel.storage import FolderError, array_entry, entry
+from evenhand.multilabel.storage import FolderError, array_entry, entry, sparse_entry, sparse_state
 from evenhand.multilabel.views import Block
 
 
@@ -65,14 +65,7 @@ class LinearPlayer:
 
     def get_state(self) -> dict[str, Any]:
         """What `from_state` needs."""
-        return {
-            "view": self.view,
-            "n_features": int(self.weights.shape[0]) - 1,
-            "owned": self.owned,
-            "values": self.weights.data,
-            "indices": self.weights.indices,
-            "indptr": self.weights.indptr,
-        }
+        return {"view": self.view, "owned": self.owned, "weights": sparse_state(self.weights)}
 
     @classmethod
     def from_state(cls, state: Any) -> Self:
@@ -92,16 +85,12 @@ class LinearPlayer:
         FolderError
             If a field is missing or damaged, or an index points out of the weights.
         """
-        view, n_features = entry(state, "view", str), entry(state, "n_features", int)
-        owned = array_entry(state, "owned", ["bool"], (None,))
-        values = array_entry(state, "values", ["float32", "float64"], (None,))
-        indices = array_entry(state, "indices", ["int32", "int64"], values.shape)
-        indptr = array_entry(state, "indptr", ["int32", "int64"], (len(owned) + 1,))
-        try:
-            weights = sparse.csc_array((values, indices, indptr), shape=(n_features + 1, len(owned)))
-            weights.check_format(full_check=True)
-        except (ValueError, OverflowError) as error:
-            raise FolderError(f"the weights of view {view!r} are damaged: {error}") from error
+        view, owned = entry(state, "view", str), array_entry(state, "owned", ["bool"], (None,))
+        weights = sparse_entry(state, "weights", sparse.csc_array)
+        if weights.shape[1] != len(owned):
+            raise FolderError(
+                f"the weights of view {view!r} are of {weights.shape[1]} labels, not {len(owned)}"
+            )
         if np.diff(weights.indptr)[~owned].any():
             raise FolderError(f"the player of view {view!r} has weights of labels that it does not own")
         return cls(view, owned, weights)

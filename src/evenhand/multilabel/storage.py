@@ -17,14 +17,17 @@ import stat
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 import safetensors.numpy
 from safetensors import SafetensorError, safe_open
+from scipy import sparse
 
 from evenhand import __version__
+
+_Sparse = TypeVar("_Sparse", "sparse.csr_array[Any]", "sparse.csc_array[Any]")
 
 _MAX_JSON_BYTES = 1 << 28
 _DTYPES = ("bool", "int32", "int64", "float32", "float64")
@@ -193,6 +196,57 @@ def array_entry(
             f" shape {array.shape}; the file is damaged"
         )
     return np.asarray(array)
+
+
+def sparse_state(matrix: sparse.csr_array[Any] | sparse.csc_array[Any]) -> dict[str, Any]:
+    """A sparse array as a state.
+
+    Parameters
+    ----------
+    matrix : csr_array or csc_array
+
+    Returns
+    -------
+    dict
+    """
+    return {
+        "shape": [int(length) for length in matrix.shape],
+        "values": matrix.data,
+        "indices": matrix.indices,
+        "indptr": matrix.indptr,
+    }
+
+
+def sparse_entry(state: Any, name: str, kind: type[_Sparse]) -> _Sparse:
+    """A sparse array of a state that was read, made by `sparse_state`.
+
+    Parameters
+    ----------
+    state : Any
+        Should be a dict.
+    name : str
+    kind : type
+        csr_array or csc_array.
+
+    Returns
+    -------
+    csr_array or csc_array
+
+    Raises
+    ------
+    FolderError
+        If a part is missing or does not fit the others, or an index points out of the array.
+    """
+    part = entry(state, name, dict)
+    values = array_entry(part, "values", ["float32", "float64"], (None,))
+    indices = array_entry(part, "indices", ["int32", "int64"], values.shape)
+    indptr = array_entry(part, "indptr", ["int32", "int64"], (None,))
+    try:
+        matrix = kind((values, indices, indptr), shape=tuple(entry(part, "shape", list)))
+        matrix.check_format(full_check=True)
+    except (ValueError, TypeError, OverflowError) as error:
+        raise FolderError(f"the sparse array {name!r} is damaged: {error}") from error
+    return matrix
 
 
 def _split(value: Any, at: str, arrays: dict[str, npt.NDArray[Any]]) -> Any:

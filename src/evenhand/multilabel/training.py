@@ -12,7 +12,8 @@ import time
 import warnings
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ from scipy import sparse
 from scipy.special import expit
 
 from evenhand.multilabel import game
+from evenhand.multilabel.checkpoint import Checkpoint, Turn, fingerprint
 from evenhand.multilabel.decoding import PlattCalibration
 from evenhand.multilabel.fusion import Fusion, Outputs, fit_fusion
 from evenhand.multilabel.history import summarise
@@ -116,6 +118,7 @@ def train(
     row_weights: npt.NDArray[np.float64] | None = None,
     groups: npt.NDArray[Any] | None = None,
     on_progress: Progress | None = None,
+    checkpoint: Path | None = None,
 ) -> Training:
     """Play the game.
 
@@ -133,18 +136,26 @@ def train(
     groups : ndarray, shape (n,), optional
         Instances of one group share a fold.
     on_progress : callable, optional
+    checkpoint : Path, optional
+        A folder that keeps each finished turn of a player. A training of the same data and settings takes up
+        after the last one there, with the same results to the bit.
 
     Returns
     -------
     Training
+
+    Raises
+    ------
+    FolderError
+        If the checkpoint is of another training, or damaged.
     """
-    table = _Game(views, labels, owners, player_views, settings, row_weights, groups, on_progress)
+    table = _Game(views, labels, owners, player_views, settings, row_weights, groups, on_progress, checkpoint)
     table.play_alone()
     best = table.record(0)
     for number in range(1, settings.rounds + 1):
         if len(player_views) == 1:
             break  # nobody to answer to
-        table.answer_in_turn()
+        table.answer_in_turn(number)
         latest = table.record(number)
         if latest.potential <= best.potential:
             table.restore(best)  # out-of-fold the round did harm
@@ -173,6 +184,7 @@ class _Game:
     given_weights: npt.NDArray[np.float64] | None
     groups: npt.NDArray[Any] | None
     on_progress: Progress | None
+    checkpoint: Path | None
     history: list[dict[str, Any]] = field(default_factory=list)
     done: int = 0
 
@@ -205,11 +217,22 @@ class _Game:
         self.players: list[LinearPlayer] = []
         self.duals: dict[tuple[int, int, int], sparse.csr_array[Any]] = {}
         self.fusion = Fusion(self.owners / self.owners.sum(0), np.zeros(n_labels))
-        blocks = sum(
-            len(list(label_blocks(self.order[self.owners[i][self.order]]))) for i in range(len(self.owners))
-        )
+        blocks = sum(len(self._blocks(player)) for player in range(len(self.owners)))
         self.total = blocks * (1 + (self.settings.rounds if len(self.owners) > 1 else 0))
         self.started = time.perf_counter()
+        self.saved = None if self.checkpoint is None else Checkpoint(self.checkpoint, self._fingerprint())
+
+    def _fingerprint(self) -> dict[str, Any]:
+        arrays = {
+            "labels": self.labels,
+            "owners": self.owners,
+            "row weights": self.row_weights,
+            "folds": self.fold_of,
+        }
+        return fingerprint(asdict(self.settings), self.views, self.player_views, arrays)
+
+    def _blocks(self, player: int) -> list[IntArray]:
+        return list(label_blocks(self.order[self.owners[player][self.order]]))
 
     def _deal_folds(self) -> IntArray:
         n, n_folds, seed = self.labels.shape[0], self.settings.n_folds, self.settings.seed
@@ -235,18 +258,40 @@ class _Game:
     def play_alone(self) -> None:
         """Round 0: each player maximises u_i with a team of its own."""
         for player in range(len(self.player_views)):
-            self.players.append(self._respond(player, alone=True))
-        self._refresh_fusion()
+            self._turn(0, player)
 
-    def answer_in_turn(self) -> None:
+    def answer_in_turn(self, number: int) -> None:
         """One round of sequential best response, the fused prediction refreshed between turns."""
         for player in range(len(self.player_views)):
-            self.players[player] = self._respond(player, alone=False)
+            self._turn(number, player)
+
+    def _turn(self, number: int, player: int) -> None:
+        """One player's turn: played, or taken from the checkpoint where it was played before."""
+        place = number * len(self.player_views) + player
+        if self.saved is not None and (turn := self.saved.read(place)) is not None:
+            self._take_up(player, turn)
+            return
+        self.players[player : player + 1] = [self._respond(player, alone=number == 0)]
+        if number or player == len(self.player_views) - 1:  # in round 0 nobody hears of the others
             self._refresh_fusion()
+        if self.saved is not None:
+            duals = {key[1:]: dual for key, dual in self.duals.items() if key[0] == player}
+            seconds = time.perf_counter() - self.started
+            outputs = self.outputs.logits[player]
+            self.saved.write(place, Turn(seconds, self.players[player], outputs, self.fusion, duals))
+
+    def _take_up(self, player: int, turn: Turn) -> None:
+        self.players[player : player + 1] = [turn.player]
+        self.outputs.logits[player] = turn.logits
+        self.fusion = turn.fusion
+        self.duals |= {(player, *key): dual for key, dual in turn.duals.items()}
+        self.started = time.perf_counter() - turn.seconds
+        for _ in self._blocks(player):
+            self._tick(player)
 
     def _respond(self, player: int, *, alone: bool) -> LinearPlayer:
         owned = self.owners[player]
-        blocks = list(label_blocks(self.order[owned[self.order]]))
+        blocks = self._blocks(player)
         doubt = None if alone else self._doubt(player).numpy()
 
         def work(number: int) -> tuple[IntArray, sparse.csc_array[Any]]:

@@ -1,0 +1,236 @@
+"""Training that can be interrupted: a folder that keeps what each finished turn of a player left.
+
+The game is deterministic, so its turns are all that has to be kept: a later training reads them where the
+first one solved them, computes the records of the rounds from the same numbers, and goes on where the first
+one ended, with the same results to the bit. Warm starts are part of a turn.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy import sparse
+
+from evenhand import __version__
+from evenhand.multilabel.fusion import Fusion
+from evenhand.multilabel.players import LinearPlayer
+from evenhand.multilabel.storage import (
+    FolderError,
+    Kind,
+    array_entry,
+    entry,
+    read_folder,
+    sparse_entry,
+    sparse_state,
+    write_folder,
+)
+from evenhand.multilabel.views import Views
+
+_FOLDER = Kind("evenhand checkpoint", 1, "checkpoint.json")
+_TURN = Kind("evenhand checkpoint turn", 1, "turn.json")
+_UNFINISHED = re.compile(r"\.turn-\d{6}\.[0-9a-f]{16}\.tmp")
+
+Duals = dict[tuple[int, int], "sparse.csr_array[Any]"]
+"""Where a player's solver ended, for each block of labels and fold."""
+
+
+@dataclass(frozen=True)
+class Turn:
+    """What a player's turn left.
+
+    Parameters
+    ----------
+    seconds : float
+        The training had taken by then.
+    player : LinearPlayer
+    logits : ndarray of float32, shape (K, n)
+        Its outputs on the training instances.
+    fusion : Fusion
+        Of the team, after the turn.
+    duals : dict of (int, int) to csr_array
+        Its warm starts, for each block of labels and fold.
+    """
+
+    seconds: float
+    player: LinearPlayer
+    logits: npt.NDArray[np.float32]
+    fusion: Fusion
+    duals: Duals
+
+
+class Checkpoint:
+    """A folder with the finished turns of one training.
+
+    Parameters
+    ----------
+    folder : path-like
+        New, empty, or of an earlier run of the same training.
+    fingerprint : dict
+        See `fingerprint`.
+
+    Raises
+    ------
+    FolderError
+        If the folder holds another training or something else; the message says what differs.
+    """
+
+    def __init__(self, folder: str | os.PathLike[str], fingerprint: dict[str, Any]) -> None:
+        self.folder = Path(folder)
+        if self.folder.exists() and not (self.folder.is_dir() and not any(self.folder.iterdir())):
+            found = self._found()
+            if differences := _differences(found, fingerprint):
+                raise FolderError(
+                    f"{self.folder} is the checkpoint of another training: {'; '.join(differences)}. Delete"
+                    " the folder to start anew, or give another name"
+                )
+        else:
+            write_folder(self.folder, _FOLDER, {"fingerprint": fingerprint})
+        for left in self.folder.iterdir():
+            if _UNFINISHED.fullmatch(left.name):  # of a run that was killed
+                shutil.rmtree(left)
+
+    def _found(self) -> dict[str, Any]:
+        try:
+            found: dict[str, Any] = entry(read_folder(self.folder, _FOLDER), "fingerprint", dict)
+        except FolderError as error:
+            raise FolderError(f"{error}; give a new folder or that of an earlier run") from error
+        return found
+
+    def read(self, number: int) -> Turn | None:
+        """A turn, None where it was not finished.
+
+        Parameters
+        ----------
+        number : int
+            Counted over all players and rounds.
+
+        Returns
+        -------
+        Turn or None
+
+        Raises
+        ------
+        FolderError
+            If it is damaged.
+        """
+        place = self._place(number)
+        if not place.exists():
+            return None
+        state = read_folder(place, _TURN)
+        try:
+            player = LinearPlayer.from_state(entry(state, "player", dict))
+            n_labels, n_players = len(player.owned), entry(state, "n_players", int)
+            return Turn(
+                entry(state, "seconds", float),
+                player,
+                array_entry(state, "logits", ["float32"], (n_labels, None)),
+                Fusion.from_state(entry(state, "fusion", dict), (n_players, n_labels)),
+                {
+                    (entry(dual, "block", int), entry(dual, "fold", int)): sparse_entry(
+                        dual, "variables", sparse.csr_array
+                    )
+                    for dual in entry(state, "duals", list)
+                },
+            )
+        except FolderError as error:
+            raise FolderError(f"{place}: {error}; delete {self.folder} to start anew") from error
+
+    def write(self, number: int, turn: Turn) -> None:
+        """Keep a finished turn.
+
+        Parameters
+        ----------
+        number : int
+        turn : Turn
+        """
+        state = {
+            "seconds": turn.seconds,
+            "n_players": len(turn.fusion.weights),
+            "player": turn.player.get_state(),
+            "logits": turn.logits,
+            "fusion": turn.fusion.get_state(),
+            "duals": [
+                {"block": block, "fold": fold, "variables": sparse_state(dual)}
+                for (block, fold), dual in sorted(turn.duals.items())
+            ],
+        }
+        write_folder(self._place(number), _TURN, state)
+
+    def _place(self, number: int) -> Path:
+        return self.folder / f"turn-{number:06d}"
+
+
+def fingerprint(
+    settings: Mapping[str, Any],
+    views: Views,
+    player_views: tuple[str, ...],
+    arrays: Mapping[str, Any],
+) -> dict[str, Any]:
+    """All that the result of a training depends on.
+
+    Parameters
+    ----------
+    settings : mapping
+        Numbers and texts, or mappings of them; the number of threads is left out.
+    views : Views
+    player_views : tuple of str
+        The view of each player.
+    arrays : mapping of str to csr_array or ndarray
+        The other data.
+
+    Returns
+    -------
+    dict
+        For JSON: ``settings`` as they are, ``data`` as SHA-256 by name, and the ``release``.
+    """
+    data = {f"view {name!r}": _digest(block) for name, block in views.blocks.items()}
+    return {
+        "release": __version__,
+        "settings": {
+            **{name: settings[name] for name in settings if name != "n_jobs"},
+            "players": list(player_views),
+        },
+        "data": data | {name: _digest(part) for name, part in arrays.items()},
+    }
+
+
+def _digest(part: Any) -> str:
+    found = hashlib.sha256()
+    pieces = (part,) if isinstance(part, np.ndarray) else (part.indptr, part.indices, part.data)
+    for piece in pieces:
+        found.update(f"{piece.dtype} {piece.shape} of {part.shape}".encode())
+        found.update(np.ascontiguousarray(piece).data)
+    return found.hexdigest()
+
+
+def _differences(found: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
+    """What differs between two fingerprints, in words."""
+    said = []
+    if found.get("release") != wanted["release"]:
+        said.append(f"it was begun with evenhand {found.get('release')}, this is {wanted['release']}")
+    old, new = _flat(found.get("settings")), _flat(wanted["settings"])
+    changed = [name for name in sorted(old.keys() | new.keys()) if old.get(name) != new.get(name)]
+    if changed:
+        pairs = [f"{name} was {old.get(name)!r} and is {new.get(name)!r}" for name in changed]
+        said.append(f"other settings ({', '.join(pairs)})")
+    before, now = _flat(found.get("data")), wanted["data"]
+    if names := [name for name in sorted(before.keys() | now.keys()) if before.get(name) != now.get(name)]:
+        said.append(f"other data ({', '.join(names)})")
+    return said
+
+
+def _flat(settings: Any) -> dict[str, Any]:
+    """Settings in settings, as one mapping."""
+    flat: dict[str, Any] = {}
+    for name, value in settings.items() if isinstance(settings, dict) else ():
+        flat |= _flat(value) if isinstance(value, dict) else {name: value}
+    return flat
