@@ -78,11 +78,11 @@ class CuriosityGameClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[m
         Weights below this size are dropped from the model.
     max_dense_bytes : int
         The largest (n, L) array that `decision_function` and `predict_proba` may return.
-    n_jobs : int, optional
     checkpoint : str, optional
         A folder where training keeps each finished turn of a player, about n x L x 4 bytes and the weights. A
         `fit` that was interrupted takes up from there with the same results to the bit; one with other data
         or options is refused. Delete it when the model is saved.
+    n_jobs : int, optional
         Threads; -1 for all cores, None for one. The result does not depend on it.
     random_state : int
         Seeds folds, partition and the solver's order of rows. The same seed gives the same model.
@@ -145,8 +145,8 @@ class CuriosityGameClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[m
         tolerance: float = 0.02,
         prune: float = 0.0,
         max_dense_bytes: int = 1 << 32,
-        n_jobs: int | None = None,
         checkpoint: str | None = None,
+        n_jobs: int | None = None,
         random_state: int = 0,
         verbose: bool = False,
     ) -> None:
@@ -167,8 +167,8 @@ class CuriosityGameClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[m
         self.tolerance = tolerance
         self.prune = prune
         self.max_dense_bytes = max_dense_bytes
-        self.n_jobs = n_jobs
         self.checkpoint = checkpoint
+        self.n_jobs = n_jobs
         self.random_state = random_state
         self.verbose = verbose
 
@@ -218,8 +218,8 @@ class CuriosityGameClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[m
                 row_weights=weights,
                 groups=None if groups is None else np.asarray(groups),
                 on_progress=report,
-            )
                 checkpoint=None if self.checkpoint is None else Path(self.checkpoint),
+            )
         self.team_ = game.team
         self._calibrate(game, labels)
         return self
@@ -256,9 +256,9 @@ class CuriosityGameClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[m
             raise ValueError(
                 f"n_players must be a whole number of at least 1, or None, not {self.n_players!r}"
             )
-        if self.payoff == "squared_hinge" and self.curiosity == "divergence":
         if self.checkpoint is not None and not (isinstance(self.checkpoint, str) and self.checkpoint):
             raise ValueError(f"checkpoint must be the name of a folder, or None, not {self.checkpoint!r}")
+        if self.payoff == "squared_hinge" and self.curiosity == "divergence":
             raise ValueError("curiosity='divergence' needs probabilities; set payoff='log_likelihood'")
         if self.payoff == "squared_hinge" and self.space == "probability":
             raise ValueError("space='probability' needs probabilities; set payoff='log_likelihood'")
