@@ -111,6 +111,11 @@ def test_a_model_of_features_takes_features_in_every_form():
             model.views(X)
 
 
+def test_notes_must_be_texts():
+    with pytest.raises(ValueError, match="notes must map texts to texts"):
+        Model(_fit(), notes={"P@1": 0.7})
+
+
 def test_text_views_must_be_those_of_the_classifier():
     with pytest.raises(ValueError, match=r"the text views are .*, but the classifier was trained on"):
         Model(_fit(), TextViews(("words",)).fit(TEXTS))
@@ -201,7 +206,7 @@ def test_an_array_that_does_not_fit_is_refused(folder, array, change, message):
         ("", {"arrays_sha256": "../../../x"}, "SHA-256"),
         ("", {"arrays_sha256": "0" * 64}, "is missing"),
         ("", {"state": []}, "lacks its state"),
-        ("state", {"notes": {"a": 1}}, "notes must be texts"),
+        ("state", {"notes": {"a": 1}}, "notes must map texts to texts"),
         ("state/classifier/params", {"new_option": 1}, "knows no estimator parameter new_option"),
         ("state/classifier/params", {"payoff": "money"}, "payoff is 'money'"),
         ("state/classifier/params", {"C": 10**400}, "float"),

@@ -68,7 +68,7 @@ class Turn:
 
 
 class Checkpoint:
-    """A folder with the finished turns of one training.
+    """A folder with the finished turns of one training, which only one process plays at a time.
 
     Parameters
     ----------

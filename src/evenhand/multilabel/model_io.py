@@ -48,7 +48,7 @@ class Model:
     ------
     sklearn.exceptions.NotFittedError
     ValueError
-        If the text views are not the views that the classifier was trained on.
+        If the text views are not the views that the classifier was trained on, or a note is no text.
     """
 
     classifier: CuriosityGameClassifier
@@ -57,6 +57,8 @@ class Model:
 
     def __post_init__(self) -> None:
         check_is_fitted(self.classifier)
+        if not all(isinstance(text, str) for note in self.notes.items() for text in note):
+            raise ValueError("notes must map texts to texts")
         if self.text_views is None:
             return
         check_is_fitted(self.text_views)
@@ -162,15 +164,13 @@ def load_model(folder: str | os.PathLike[str]) -> Model:
     """
     state = read_folder(folder, _KIND)
     try:
-        notes = entry(state, "notes", dict)
-        if not all(isinstance(note, str) for note in notes.values()):
-            raise FolderError("the notes must be texts; the file is damaged")
         text_views = entry(state, "text_views", dict, type(None))
         if text_views is not None:
             text_views = TextViews.from_state(
                 entry(text_views, "state", dict), entry(text_views, "arrays", dict)
             )
-        return Model(_classifier_from(entry(state, "classifier", dict)), text_views, notes)
+        classifier = _classifier_from(entry(state, "classifier", dict))
+        return Model(classifier, text_views, entry(state, "notes", dict))
     except (ValueError, TypeError, ArithmeticError, AttributeError) as error:  # as a wrong type may bring
         raise FolderError(f"{os.fspath(folder)}: {error}") from error
 

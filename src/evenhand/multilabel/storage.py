@@ -7,6 +7,7 @@ says which one belongs to it. So a folder is either the old state or the new one
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
@@ -14,7 +15,8 @@ import re
 import secrets
 import shutil
 import stat
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
@@ -50,7 +52,7 @@ class Kind:
     name : str
         Of the format, for people.
     version : int
-        The newest one that this release reads, and the one that it writes.
+        The one that this release reads and writes.
     file : str
         The name of the JSON file.
     """
@@ -80,7 +82,8 @@ def write_folder(folder: str | os.PathLike[str], kind: Kind, state: Mapping[str,
     arrays: dict[str, npt.NDArray[Any]] = {}
     plain = _split(state, "", arrays)
     if _is_taken(path, kind):
-        _write_into(path, kind, plain, arrays)
+        with _locked(path):  # each of two writers would take the other's arrays for left over
+            _write_into(path, kind, plain, arrays)
         return
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.parent / f".{path.name}.{secrets.token_hex(8)}.tmp"
@@ -89,7 +92,7 @@ def write_folder(folder: str | os.PathLike[str], kind: Kind, state: Mapping[str,
         _write_into(beside, kind, plain, arrays)
         os.rename(beside, path)
     except BaseException:
-        shutil.rmtree(beside)
+        shutil.rmtree(beside, ignore_errors=True)
         raise
     _sync(path.parent)
 
@@ -338,6 +341,17 @@ def _write_file(path: Path, content: bytes) -> None:
     finally:
         temporary.unlink(missing_ok=True)
     _sync(path.parent)
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Wait until no other writer is at work in a folder."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
 
 
 def _sync(folder: Path) -> None:
