@@ -171,7 +171,7 @@ def test_divergence_ends_at_a_point_of_rest(pull, with_team):
     live = Divergence(
         others=(1 / (1 + np.exp(-co_owners))).mean(axis=0),
         owner_count=np.full(B, 3.0),
-        weight=np.append(np.full(B - 1, pull), 0.0),
+        weight=rng.uniform(0.5, 1.5, (ROWS, 1)) * np.append(np.full(B - 1, pull), 0.0),
     )
     plain = team_objective(signs) if with_team else Objective(signs, np.full_like(signs, 0.5))
     got = solve(X, replace(plain, divergence=live), "log_likelihood")
@@ -179,8 +179,8 @@ def test_divergence_ends_at_a_point_of_rest(pull, with_team):
 
     def value(w, b):
         scores = np.stack([X @ w[:-1] + w[-1], *co_owners[:, :, b]])
-        js = jensen_shannon(torch.tensor(scores)[:, :, None], everyone).sum().item()
-        return value_and_gradient(w, X, plain, b, "log_likelihood")[0] - live.weight[b] * js
+        js = jensen_shannon(torch.tensor(scores)[:, :, None], everyone)[:, 0].numpy()
+        return value_and_gradient(w, X, plain, b, "log_likelihood")[0] - live.weight[:, b] @ js
 
     for b in range(B):
         at = got.weights[:, b]
@@ -394,7 +394,7 @@ def test_rows_keep_float32_unless_they_are_float64():
         ({}, {"train_rows": np.array([-1, 3])}, "train_rows go from -1 to 3; there are 150 rows"),
         ({}, {"loss": "hinge"}, "loss is 'hinge'; choose one of squared_hinge, log_likelihood"),
         (
-            {"divergence": Divergence(np.ones((ROWS, B)), np.ones(B), np.ones(B))},
+            {"divergence": Divergence(np.ones((ROWS, B)), np.ones(B), np.ones((ROWS, B)))},
             {},
             "divergence needs the loss",
         ),

@@ -156,13 +156,14 @@ def fit_fusion(
         for b in range(len(buckets.names))
     ]
     neutral = np.append(np.full(n_players, 1 / n_players), 0.0)
-    of_bucket = np.stack(
-        _parallel(
-            lambda labels: fit.solve(labels, neutral, neutral, _RIDGE) if len(labels) else neutral,
-            pooled,
-            n_jobs,
-        )
-    )
+
+    def together(labels: npt.NDArray[Any]) -> FloatArray:
+        if not len(labels):
+            return neutral
+        prior = _among_owners(neutral, owners[:, labels].any(axis=1))
+        return fit.solve(labels, prior, prior, _RIDGE)
+
+    of_bucket = np.stack(_parallel(together, pooled, n_jobs))
 
     def of_label(label: int) -> FloatArray:
         prior = _among_owners(of_bucket[buckets.index[label]], owners[:, label])

@@ -84,7 +84,7 @@ def _potential(
         )
         for i in range(len(part)):
             one = game.curiosity(part[i], targets, owners[i], team.label_rarity[at], doubts[i][:, at], rules)
-            potential += one.item() * float(owners[i].sum() / owned[i])
+            potential += one.item() * float(owners[i].sum() / owned[i].clamp_min(1))
     return potential, payoff
 
 

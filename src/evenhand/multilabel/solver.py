@@ -100,8 +100,8 @@ class Divergence:
         The mean probability of the other owners.
     owner_count : ndarray, shape (B,)
         m_c.
-    weight : ndarray, shape (B,)
-        γ ≥ 0; 0 where the label has one owner.
+    weight : ndarray, shape (n, B)
+        γ ≥ 0, an instance's weight in it; 0 where the label has one owner.
     """
 
     others: FloatArray
@@ -226,7 +226,7 @@ def _check(rows: Rows, objective: Objective, loss: Loss, train_rows: IntArray) -
     if (live := objective.divergence) is not None:
         if loss == "squared_hinge":
             raise ValueError("divergence needs the loss log_likelihood, not squared_hinge")
-        parts |= {"divergence.others": (live.others, shape), "divergence.weight": (live.weight, of_label)}
+        parts |= {"divergence.others": (live.others, shape), "divergence.weight": (live.weight, shape)}
         parts["divergence.owner_count"] = (live.owner_count, of_label)
     for name, (part, expected) in parts.items():
         if part.shape != expected:
@@ -354,7 +354,7 @@ class _Logistic:
         live = objective.divergence
         self.others = zero if live is None else live.others
         self.owner_count = none + 1 if live is None else live.owner_count.astype(dtype)
-        self.weight = none if live is None else live.weight.astype(dtype)
+        self.weight = zero if live is None else live.weight.astype(dtype)
 
     def expand(
         self, scores: FloatArray, at: IntArray, weights: FloatArray
@@ -450,12 +450,12 @@ def _logistic(  # type: ignore[no-untyped-def]
                 value[b] += team[i, b] * (np.log1p(np.exp(-abs(z))) + max(-z, 0.0))
                 g += team[i, b] * scale[b] * (u - (1.0 if y > 0 else 0.0))
                 h += team[i, b] * scale[b] ** 2 * u * (1 - u)
-            if divergence[b] > 0:
-                m = owner_count[b]
+            m = owner_count[b]
+            if m > 1 and divergence[i, b] > 0:
                 mean = (p + (m - 1) * others[i, b]) / m
-                value[b] -= divergence[b] * (_entropy(mean) - _entropy(p) / m)
+                value[b] -= divergence[i, b] * (_entropy(mean) - _entropy(p) / m)
                 logit = np.log(max(mean, 1e-30)) - np.log(max(1 - mean, 1e-30))
-                g -= divergence[b] * (s - logit) / m * p * (1 - p)
+                g -= divergence[i, b] * (s - logit) / m * p * (1 - p)
             slope[r, b] = g
             curvature[r, b] = max(h, 1e-6)
 

@@ -247,7 +247,7 @@ class _Game:
     def _usable(self) -> BoolArray:
         """Where a fold's models saw a positive of the label, shape (K, F)."""
         if not self.n_folds:
-            return np.ones((self.labels.shape[1], 1), np.bool_)
+            return self.counts[:, None] > 0
         inside = [
             np.bincount(self.labels[np.flatnonzero(self.fold_of == f)].indices, minlength=len(self.counts))
             for f in range(self.n_folds)
@@ -386,7 +386,8 @@ class _Game:
         count = owned.sum(0)
         others = (p.sum(0) - p[player]) / np.maximum(count - 1, 1)[:, None]
         rate = self.settings.regularization * self.settings.rules.disagreement_reward * self.rarity[labels]
-        return Divergence(others.T, count.astype(np.float64), np.where(count > 1, rate, 0.0))
+        weight = self.row_weights[:, None] * np.where(count > 1, rate, 0.0)
+        return Divergence(others.T, count.astype(np.float64), weight)
 
     def _doubt(self, player: int) -> torch.Tensor:
         """d_i (n, K) between the player and the others, both calibrated: margins are no logits yet."""
