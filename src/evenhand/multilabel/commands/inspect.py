@@ -1,0 +1,90 @@
+"""`evenhand multilabel inspect`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from rich.text import Text
+
+from evenhand.multilabel.commands.shared import label_names, output, per_cent, show_rounds, show_table
+from evenhand.multilabel.metrics import by_bucket, frequency_deciles
+from evenhand.multilabel.model_io import Model, load_model
+
+
+def inspect_model(folder: Path, hardest: int) -> None:
+    """Show what a model is made of.
+
+    Parameters
+    ----------
+    folder : Path
+    hardest : int
+        How many labels to show.
+
+    Raises
+    ------
+    ValueError
+        If the folder is no sound model, or `hardest` is negative.
+    """
+    if hardest < 0:
+        raise ValueError(f"--hardest is {hardest}; it must be at least 0")
+    model = load_model(folder)
+    _show_head(model)
+    _show_players(model)
+    _show_shares(model)
+    show_rounds(model)
+    _show_rarest(model, hardest)
+
+
+def _show_head(model: Model) -> None:
+    classifier = model.classifier
+    lines = [
+        f"{classifier.n_train_:,} training instances, {len(classifier.classes_):,} labels,"
+        f" decoder {classifier.decoder!r}",
+        *(f"{name}: {note}" for name, note in model.notes.items()),
+    ]
+    output().print(Text("\n".join(lines)))
+
+
+def _show_players(model: Model) -> None:
+    rows = [
+        (player.view, player.weights.shape[0] - 1, int(player.owned.sum()), int(player.weights.nnz))
+        for player in model.classifier.team_.players
+    ]
+    show_table("Players", ("view", "features", "labels owned", "weights stored"), rows)
+
+
+def _show_shares(model: Model) -> None:
+    """Who speaks for which labels: each player's mean share of Σω by label frequency."""
+    players, fusion = model.classifier.team_.players, model.classifier.team_.fusion
+    counts = model.classifier.label_counts_
+    weights = np.where([player.owned for player in players], fusion.weights, 0.0)
+    total = weights.sum(0)
+    # A label whose weights are all 0 has no share to show; one without a positive was never learnt.
+    seen = (counts > 0) & (total > 0)
+    shares = np.where(seen, weights / np.where(total > 0, total, 1.0), np.nan)
+    deciles = frequency_deciles(counts)
+    rows = [
+        (player.view, *map(per_cent, by_bucket(share, deciles))) for player, share in zip(players, shares)
+    ]
+    ranges = []
+    for decile in range(10):
+        inside = counts[deciles.index == decile]
+        ranges.append(f"{inside.min()}-{inside.max()}" if inside.size else "–")
+    show_table(
+        "Share of the fusion weights, %, by tenths of the labels from the rarest to the commonest",
+        ("view \\ training positives", *ranges),
+        rows,
+    )
+
+
+def _show_rarest(model: Model, n: int) -> None:
+    counts = model.classifier.label_counts_
+    names = label_names(model)
+    order = np.argsort(counts, kind="stable")[:n]
+    show_table(
+        "Hardest labels, taken to be those with the fewest training positives"
+        " (a model holds no quality by label: see evaluate --labels)",
+        ("label", "training positives"),
+        [(names[label], int(counts[label])) for label in order],
+    )

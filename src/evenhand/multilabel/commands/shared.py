@@ -1,0 +1,150 @@
+"""What the commands share: reading by options, tables, bars, and files that appear when they are complete."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import os
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TextIO
+
+import numpy as np
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from evenhand.multilabel.data import MultilabelData
+from evenhand.multilabel.model_io import Model
+from evenhand.multilabel.readers import read, reader_of
+
+_COLUMNS: dict[str, Any] = {"text": ["text"], "tags": "tags"}
+_OF_THE_MODEL = ("text", "tags", "separator", "zero_based")  # what test files share with the training file
+
+_ROUND = {
+    "round": "round",
+    "potential": "potential Φ",
+    "payoff": "payoff R",
+    "rare_f1_bound": "Rare-F1 at least",
+    "disagreement_rare": "d, rarest 10 %",
+    "disagreement_head": "d, commonest 10 %",
+    "seconds": "seconds",
+}
+
+
+def read_data(
+    path: Path, given: Mapping[str, Any], model: Model | None = None, *, labelled: bool = True
+) -> MultilabelData:
+    """Read a file with the options that the user gave, then those of the model's training, then the usual.
+
+    Parameters
+    ----------
+    path : Path
+    given : mapping
+        Options of readers by name; None or an empty list is not given.
+    model : Model, optional
+        A model that the data are for.
+    labelled : bool
+        False: labels need not be there.
+
+    Returns
+    -------
+    MultilabelData
+
+    Raises
+    ------
+    DataError
+        As `readers.read` does.
+    """
+    known = inspect.signature(reader_of(path)).parameters
+    usual = dict(_COLUMNS)
+    if model is not None:
+        usual |= reading_of(model) | {"n_features": model.classifier.n_features_in_}
+    if not labelled:
+        usual |= {"tags": None, "y_path": None}
+    options = {name: value for name, value in usual.items() if name in known}
+    return read(path, **(options | {name: value for name, value in given.items() if value not in (None, [])}))
+
+
+def reading_note(given: Mapping[str, Any]) -> str:
+    """The options that `reading_of` finds again, as a note of a model."""
+    return json.dumps({name: given[name] for name in _OF_THE_MODEL if given.get(name) not in (None, [])})
+
+
+def reading_of(model: Model) -> dict[str, Any]:
+    """How the training file of a model was read; nothing for a model that the shell did not train."""
+    found: dict[str, Any] = json.loads(model.notes.get("reading", "{}"))
+    return found
+
+
+def label_names(model: Model) -> list[str]:
+    """The labels of a model as texts, which is what readers call them."""
+    return [str(name) for name in model.classifier.classes_]
+
+
+def rows_of(X: Any, start: int, stop: int) -> Any:
+    """Some rows of any kind of features."""
+    return X[np.arange(start, stop)]
+
+
+def show_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    """Print a table below its title; the first column is text, numbers stand to the right."""
+    table = Table(box=SIMPLE_HEAD, show_header=any(columns))
+    for number, column in enumerate(columns):
+        table.add_column(Text(column), justify="right" if number else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(cell) if isinstance(cell, str) else Text(as_cell(cell)) for cell in row))
+    output().print(Text(f"\n{title}", style="bold"), table)
+
+
+def show_rounds(model: Model) -> None:
+    """Print the record of the game's rounds."""
+    classifier = model.classifier
+    seen = "out-of-fold" if classifier.n_folds else "on the training instances"
+    rows = [[one.get(key) for key in _ROUND] for one in classifier.team_.history]
+    show_table(f"Rounds, {seen}", tuple(_ROUND.values()), rows)
+
+
+def as_cell(value: float | int | None) -> str:
+    """A count with separators, a number with four digits, a dash for what is not there."""
+    if value is None or value != value:
+        return "–"
+    return f"{value:,}" if isinstance(value, int | np.integer) else f"{value:.4g}"
+
+
+def per_cent(share: float) -> str:
+    """A share as per cent; a dash for NaN."""
+    return "–" if share != share else f"{100 * share:.1f}"
+
+
+def output() -> Console:
+    """The standard output; as wide as tables need where it is no terminal."""
+    console = Console(file=sys.stdout, highlight=False)
+    return console if console.is_terminal else Console(file=sys.stdout, highlight=False, width=110)
+
+
+def say(message: str) -> None:
+    """A line for the person at the screen, on the error stream."""
+    Console(file=sys.stderr, highlight=False, soft_wrap=True).print(Text(message))
+
+
+@contextmanager
+def waiting(what: str) -> Iterator[None]:
+    """A moving sign on the error stream for work that cannot say how far it is."""
+    with Console(file=sys.stderr).status(Text(what)):
+        yield
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[TextIO]:
+    """A text file that takes its place when it is complete."""
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with unfinished.open("w", encoding="utf-8", newline="") as file:
+            yield file
+        os.replace(unfinished, path)
+    finally:
+        unfinished.unlink(missing_ok=True)
