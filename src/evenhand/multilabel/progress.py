@@ -53,9 +53,9 @@ def progress_bar(show: bool, unit: str) -> Iterator[Report | None]:
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=Console(stderr=True)) as bar:
-        task = bar.add_task("", total=None, unit=unit)
+        task = bar.add_task("", total=None, unit=unit, visible=False)
 
         def report(what: str, done: int, total: int) -> None:
-            bar.update(task, description=what, completed=done, total=total)
+            bar.update(task, description=what, completed=done, total=total, visible=True)
 
         yield report

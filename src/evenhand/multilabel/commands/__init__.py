@@ -23,7 +23,7 @@ _Data = Annotated[
         metavar="DATA",
         show_default=False,
         help=".csv, .tsv, .jsonl or .parquet (text and tags), .txt (XMC), .svm, .arff (+ .xml) or .npz"
-        " (+ --y); all but Parquet and .npz also gzipped.",
+        " (+ --y-path); all but Parquet and .npz also gzipped.",
     ),
 ]
 _Model = Annotated[Path, typer.Argument(metavar="MODEL", show_default=False, help="Folder of the model.")]
@@ -39,7 +39,9 @@ _Separator = Annotated[
     str | None, typer.Option("--separator", metavar="TEXT", help="Between the tags of a string. (default: ,)")
 ]
 _Id = Annotated[str | None, typer.Option("--id", metavar="COL", help="Column that names the instances.")]
-_Y = Annotated[Path | None, typer.Option("--y", metavar="FILE", help="The labels that belong to .npz data.")]
+_Y = Annotated[
+    Path | None, typer.Option("--y-path", metavar="FILE", help="The labels that belong to .npz data.")
+]
 _LabelNames = Annotated[
     Path | None,
     typer.Option("--label-names", metavar="FILE", help="Label names, one a line (.txt, .svm, .npz)."),
@@ -71,7 +73,7 @@ def train(
         str | None,
         typer.Option(metavar="COL", help="Rows with one value here share a fold: versions of a text, say."),
     ] = None,
-    y: _Y = None,
+    y_path: _Y = None,
     label_names: _LabelNames = None,
     xml: _Xml = None,
     zero_based: _ZeroBased = None,
@@ -99,7 +101,7 @@ def train(
 
     reading = {
         "text": text, "tags": tags, "separator": separator, "id": id, "group": group,
-        "y_path": y, "label_names": label_names, "xml": xml, "zero_based": zero_based,
+        "y_path": y_path, "label_names": label_names, "xml": xml, "zero_based": zero_based,
     }  # fmt: skip
     options = {
         "rarity_reward": rarity_reward, "disagreement_reward": disagreement_reward, "payoff": payoff, "C": c,
@@ -116,7 +118,7 @@ def evaluate(
     tags: _Tags = None,
     separator: _Separator = None,
     id: _Id = None,
-    y: _Y = None,
+    y_path: _Y = None,
     label_names: _LabelNames = None,
     xml: _Xml = None,
     zero_based: _ZeroBased = None,
@@ -143,7 +145,7 @@ def evaluate(
 
     reading = {
         "text": text, "tags": tags, "separator": separator, "id": id,
-        "y_path": y, "label_names": label_names, "xml": xml, "zero_based": zero_based,
+        "y_path": y_path, "label_names": label_names, "xml": xml, "zero_based": zero_based,
     }  # fmt: skip
     evaluate_model(
         model, data, reading, decoder=decoder, ks=k, a=propensity_a, b=propensity_b,

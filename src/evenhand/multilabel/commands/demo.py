@@ -10,13 +10,12 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from rich.text import Text
 from scipy import sparse
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.multiclass import OneVsRestClassifier
 from sklearn.svm import LinearSVC
 
-from evenhand.multilabel.commands.shared import output, per_cent, reading_note, say, show_table, waiting
+from evenhand.multilabel.commands.shared import per_cent, reading_note, say, show_table, tell, waiting
 from evenhand.multilabel.commands.train import check_place, fit_model
 from evenhand.multilabel.data import MultilabelData
 from evenhand.multilabel.datasets import DatasetUnavailable, debian_split, debian_tags, make_long_tail
@@ -66,15 +65,17 @@ def run_demo(out: Path, *, seed: int, n_jobs: int, synthetic: bool, n_instances:
     """
     check_place(out, overwrite=True)
     train, test = _split(None if synthetic else _debian(), seed, n_instances)
-    output().print(
+    tell(
         f"{train.source}: {train.n_instances:,} instances to train on, {test.n_instances:,} to test on,"
         f" {train.n_labels:,} labels"
     )
-    say(f"Training {_GAME}: a player for each view of the texts, {_FOLDS} folds of cross-fitting")
+    say(f"Training {_GAME}: a player for each view, {_FOLDS} folds of cross-fitting")
     model, game = _play(train, test, seed, n_jobs)
     say(f"Training {_PEER}: LinearSVC(C={_C}) on words, the same folds, calibration and decoders")
     peer = _one_vs_rest(train, test, seed, n_jobs)
     _compare(train, test, {_GAME: game, _PEER: peer})
+    if len(model.classifier.views_) == 1:
+        tell("\nThese data have a single view, so there is one player, and nothing to share out.")
     _show_examples(test, {_GAME: game, _PEER: peer}, seed)
     save_model(model, out)
     _say_next(out, train.kind == "text")
@@ -103,9 +104,7 @@ def _play(train: MultilabelData, test: MultilabelData, seed: int, n_jobs: int) -
     is_text = train.kind == "text"
     # Names and short descriptions are where runs of characters tell; the long text would cost most.
     text_views = TextViews(columns={"characters": (0, 1)}, max_characters=None) if is_text else None
-    classifier = CuriosityGameClassifier(
-        n_players=None if is_text else 3, n_folds=_FOLDS, n_jobs=n_jobs, random_state=seed, verbose=True
-    )
+    classifier = CuriosityGameClassifier(n_folds=_FOLDS, n_jobs=n_jobs, random_state=seed, verbose=True)
     notes = {"reading": reading_note({"text": list(train.feature_names or ())}), **train.notes}
     model = fit_model(classifier, train, text_views, notes)
     with waiting("Deciding"):
@@ -204,7 +203,7 @@ def _show_overall(
 
 def _show_examples(test: MultilabelData, outcomes: dict[str, _Outcome], seed: int) -> None:
     chosen = np.random.default_rng(seed).choice(test.n_instances, _EXAMPLES, replace=False)
-    output().print(f"\n{_EXAMPLES} test instances drawn at random (decoder micro):")
+    tell(f"\n{_EXAMPLES} test instances drawn at random (decoder micro):")
     for row in chosen:
         about = f": {test.X[row][1]}" if test.kind == "text" else ""
         answers = {"true": test.tags(row)}
@@ -212,7 +211,7 @@ def _show_examples(test: MultilabelData, outcomes: dict[str, _Outcome], seed: in
             answers[name] = [test.label_names[label] for label in one.micro[[row]].indices]
         lines = [f"{test.instance_ids[row]}{about}"]
         lines += [f"  {name}: {', '.join(tags) or '–'}" for name, tags in answers.items()]
-        output().print(Text("\n".join(lines)))
+        tell("\n".join(lines))
 
 
 def _say_next(out: Path, is_text: bool) -> None:
@@ -220,4 +219,4 @@ def _say_next(out: Path, is_text: bool) -> None:
     if is_text:
         question = '{"name": "tinyweb", "short": "small and fast web server", "long": ""}'
         lines.append(f"  echo '{question}' | evenhand multilabel predict {out}")
-    output().print(Text("\n".join(lines)))
+    tell("\n".join(lines))

@@ -12,13 +12,13 @@ from scipy import sparse
 
 from evenhand.multilabel.commands.shared import (
     label_names,
-    output,
     per_cent,
     read_data,
     replacing,
     rows_of,
     say,
     show_table,
+    tell,
 )
 from evenhand.multilabel.data import MultilabelData
 from evenhand.multilabel.metrics import BucketRow, Report, evaluate, label_table
@@ -160,7 +160,7 @@ def show_report(report: Report, decoder: str) -> None:
     decoder : str
         Its name.
     """
-    output().print(
+    tell(
         f"{report.n_instances:,} instances ({report.n_unlabelled:,} without a label),"
         f" {report.n_labels:,} labels ({report.n_present:,} in these data,"
         f" {report.n_unseen:,} without a training positive)"

@@ -5,9 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from rich.text import Text
 
-from evenhand.multilabel.commands.shared import label_names, output, per_cent, show_rounds, show_table
+from evenhand.multilabel.commands.shared import label_names, per_cent, show_rounds, show_table, tell
 from evenhand.multilabel.metrics import by_bucket, frequency_deciles
 from evenhand.multilabel.model_io import Model, load_model
 
@@ -43,7 +42,7 @@ def _show_head(model: Model) -> None:
         f" decoder {classifier.decoder!r}",
         *(f"{name}: {note}" for name, note in model.notes.items()),
     ]
-    output().print(Text("\n".join(lines)))
+    tell("\n".join(lines))
 
 
 def _show_players(model: Model) -> None:

@@ -21,6 +21,7 @@ from evenhand.multilabel.data import MultilabelData
 from evenhand.multilabel.model_io import Model
 from evenhand.multilabel.readers import read, reader_of
 
+_FILE_WIDTH = 110  # of tables where the output is no terminal
 _COLUMNS: dict[str, Any] = {"text": ["text"], "tags": "tags"}
 _OF_THE_MODEL = ("text", "tags", "separator", "zero_based")  # what test files share with the training file
 
@@ -97,7 +98,10 @@ def show_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]
         table.add_column(Text(column), justify="right" if number else "left", overflow="fold")
     for row in rows:
         table.add_row(*(Text(cell) if isinstance(cell, str) else Text(as_cell(cell)) for cell in row))
-    output().print(Text(f"\n{title}", style="bold"), table)
+    console = Console(file=sys.stdout)
+    if not console.is_terminal:
+        console.width = _FILE_WIDTH
+    console.print(Text(f"\n{title}", style="bold"), table)
 
 
 def show_rounds(model: Model) -> None:
@@ -120,10 +124,9 @@ def per_cent(share: float) -> str:
     return "–" if share != share else f"{100 * share:.1f}"
 
 
-def output() -> Console:
-    """The standard output; as wide as tables need where it is no terminal."""
-    console = Console(file=sys.stdout, highlight=False)
-    return console if console.is_terminal else Console(file=sys.stdout, highlight=False, width=110)
+def tell(message: str) -> None:
+    """Lines of the result, on the standard output."""
+    Console(file=sys.stdout, highlight=False, soft_wrap=True).print(Text(message))
 
 
 def say(message: str) -> None:

@@ -12,12 +12,12 @@ import numpy as np
 
 from evenhand.multilabel.commands.shared import (
     as_cell,
-    output,
     read_data,
     reading_note,
     say,
     show_rounds,
     show_table,
+    tell,
     waiting,
 )
 from evenhand.multilabel.data import MultilabelData
@@ -72,7 +72,7 @@ def train_model(
     save_model(model, out)
     shutil.rmtree(partial, ignore_errors=True)
     _show(model, data, time.perf_counter() - started)
-    output().print(f"Saved in {out}. Next:\n  evenhand multilabel evaluate {out} TEST_DATA", markup=False)
+    tell(f"Saved in {out}. Next:\n  evenhand multilabel evaluate {out} TEST_DATA")
 
 
 def fit_model(
