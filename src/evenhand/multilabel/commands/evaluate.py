@@ -15,7 +15,6 @@ from evenhand.multilabel.commands.shared import (
     per_cent,
     read_data,
     replacing,
-    rows_of,
     say,
     show_table,
     tell,
@@ -137,7 +136,7 @@ def score(model: Model, X: Any, decoder: str, *, at_least: int) -> tuple[Scores,
     with progress_bar(True, "instances") as report:
         for start in range(0, n, _ROWS):
             stop = min(start + _ROWS, n)
-            views = model.views(rows_of(X, start, stop))
+            views = model.views(X[start:stop])
             if dense:
                 scores.append(classifier.predict_proba(views))
             else:

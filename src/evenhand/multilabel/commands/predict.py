@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy import sparse
 
-from evenhand.multilabel.commands.shared import label_names, read_data, reading_of, replacing, rows_of
+from evenhand.multilabel.commands.shared import label_names, read_data, reading_of, replacing
 from evenhand.multilabel.data import DataError
 from evenhand.multilabel.decoding import MacroF1
 from evenhand.multilabel.model_io import Model, load_model
@@ -117,9 +117,7 @@ def _batches(
     found = read_data(Path(data), reading, model, labelled=False)
     n = found.n_instances
     ends = [(start, min(start + size, n)) for start in range(0, n, size)]
-    return (
-        Batch(list(found.instance_ids[start:stop]), rows_of(found.X, start, stop)) for start, stop in ends
-    ), n
+    return (Batch(list(found.instance_ids[start:stop]), found.X[start:stop]) for start, stop in ends), n
 
 
 def _from_lines(lines: Iterable[str], model: Model, reading: Mapping[str, Any], size: int) -> Iterator[Batch]:

@@ -86,11 +86,6 @@ def label_names(model: Model) -> list[str]:
     return [str(name) for name in model.classifier.classes_]
 
 
-def rows_of(X: Any, start: int, stop: int) -> Any:
-    """Some rows of any kind of features."""
-    return X[np.arange(start, stop)]
-
-
 def show_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
     """Print a table below its title; the first column is text, numbers stand to the right."""
     table = Table(box=SIMPLE_HEAD, show_header=any(columns))

@@ -100,7 +100,7 @@ def fit_model(
     if text_views is not None:
         with waiting("Making views of the texts"):
             X = text_views.fit_transform(data.X)
-    classifier.fit(X if isinstance(X, Views) else Views.of(X), data.Y, groups=data.groups)
+    classifier.fit(Views.of(X), data.Y, groups=data.groups)
     classifier.classes_ = np.array(data.label_names, dtype=object)
     return Model(classifier, text_views, {"data": data.source, **notes})
 
