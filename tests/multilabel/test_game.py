@@ -37,14 +37,15 @@ ALL_RULES = [
         rarity_reward=0.7,
         disagreement_reward=1.3,
         negative_share=0.2,
+        own_share=own,
     )
-    for pay, mode, space in itertools.product(PAYOFFS, MODES, SPACES)
+    for pay, mode, space, own in itertools.product(PAYOFFS, MODES, SPACES, [0.0, 0.4])
 ]
 N, ROWS, K, D = 3, 7, 6, 4
 
 
 def rule_id(rules):
-    return f"{rules.payoff}-{rules.curiosity}-{rules.space}"
+    return f"{rules.payoff}-{rules.curiosity}-{rules.space}-{rules.own_share}"
 
 
 def game(seed=0, dtype=torch.float64, spread=1.5):
@@ -273,12 +274,16 @@ def test_gradient_of_the_potential_is_that_of_finite_differences_with_frozen_dou
     doubts = [team.doubt(logits, i, rules) for i in range(N)]
 
     def frozen(at):
-        shared = payoff(fuse(at, team.weights, team.owners, team.bias, rules.space), targets, rules.payoff)
-        shared = shared + shared_divergence(at, team.owners, team.label_rarity, rules)
+        fused = fuse(at, team.weights, team.owners, team.bias, rules.space)
+        total = (1 - rules.own_share) * payoff(fused, targets, rules.payoff)
+        total = total + shared_divergence(at, team.owners, team.label_rarity, rules)
         for i in range(N):
-            parts = (targets, team.owners[i], team.label_rarity, doubts[i], rules)
-            shared = shared + curiosity(at[i], *parts)
-        return shared
+            owned = team.owners[i]
+            parts = (targets, owned, team.label_rarity, doubts[i], rules)
+            total = total + curiosity(at[i], *parts)
+            own = payoff(at[i][:, owned], targets[:, owned], rules.payoff) * owned.sum() / K
+            total = total + rules.own_share * own
+        return total
 
     assert frozen(logits).item() == pytest.approx(potential(logits, targets, team, rules).item(), abs=1e-14)
     at = logits.clone().requires_grad_()
@@ -488,3 +493,13 @@ def test_success_of_extreme_logits(dtype):
     y = torch.tensor([[1, 1, 0, 0]], dtype=dtype)
     got = success(s, y, Rules(negative_share=0.5))
     torch.testing.assert_close(got, torch.tensor([[0, -1e4, -5e3, 0]], dtype=dtype))
+
+
+def test_with_the_whole_payoff_its_own_a_player_is_paid_as_if_it_were_the_team():
+    logits, targets, team = game()
+    rules = Rules(rarity_reward=0.0, disagreement_reward=0.0, own_share=1.0)
+    for i in range(N):
+        owned = team.owners[i]
+        losses = torch.nn.functional.binary_cross_entropy_with_logits(logits[i], targets, reduction="none")
+        expected = -losses[:, owned].sum() / targets.numel()
+        assert utility(logits, targets, team, i, rules).item() == pytest.approx(expected.item(), rel=1e-12)

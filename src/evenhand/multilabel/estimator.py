@@ -58,7 +58,10 @@ class CuriosityGameClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[m
     space : {"logit", "probability"}
         Where players are fused. "probability" needs ``payoff="log_likelihood"``.
     rarity_reward, disagreement_reward, negative_share : float
-        α, β, κ ≥ 0.
+        α, β, κ ≥ 0. β acts from the first round of best response on.
+    own_share : float
+        η in [0, 1]: the share of the payoff that a player gets for its own score in a best response, instead
+        of the team's. 0 is the paper's game; docs/experiments.md says why the default is another.
     C : float
         Strength of the losses against the L2 prior, as in scikit-learn's linear models.
     rounds : int
@@ -75,7 +78,9 @@ class CuriosityGameClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[m
     tolerance : float
         The largest accepted distance ‖w − w*‖₂ of a label's weights to their optimum.
     prune : float
-        Weights below this size are dropped from the model.
+        Weights below this size are dropped from the model, biases are kept; 0 keeps all. The size of a weight
+        depends on that of its feature: on Debian's tags with TF-IDF rows of length 1, 0.01 drops nine of ten
+        weights and moves P@1 by 0.05 points.
     max_dense_bytes : int
         The largest (n, L) array that `decision_function` and `predict_proba` may return.
     checkpoint : str, optional
@@ -137,6 +142,7 @@ class CuriosityGameClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[m
         rarity_reward: float = 3.0,
         disagreement_reward: float = 1.0,
         negative_share: float = 0.0,
+        own_share: float = 1.0,
         C: float = 0.3,
         rounds: int = 0,
         n_folds: int = 3,
@@ -159,6 +165,7 @@ class CuriosityGameClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[m
         self.rarity_reward = rarity_reward
         self.disagreement_reward = disagreement_reward
         self.negative_share = negative_share
+        self.own_share = own_share
         self.C = C
         self.rounds = rounds
         self.n_folds = n_folds
@@ -198,8 +205,12 @@ class CuriosityGameClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[m
         """
         self.check_options()
         views = self._as_views(X, reset=True)
+        if len(views) < 2:
+            raise ValueError("X has one instance; at least two are needed")
         labels = self._as_labels(y, len(views))
-        weights = _check_sample_weight(sample_weight, views.blocks[views.names[0]], dtype=np.float64)
+        weights = _check_sample_weight(
+            sample_weight, views.blocks[views.names[0]], dtype=np.float64, ensure_non_negative=True
+        )
         if groups is not None and len(groups) != len(views):
             raise ValueError(f"groups has {len(groups)} entries, but there are {len(views)} instances")
         settings = self._settings(len(views))
@@ -242,8 +253,17 @@ class CuriosityGameClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[m
         for name, known in choices.items():
             if getattr(self, name) not in known:
                 raise ValueError(f"{name} is {getattr(self, name)!r}; choose one of {', '.join(known)}")
-        for name in ("rarity_reward", "disagreement_reward", "negative_share", "fusion_pull", "prune"):
+        for name in (
+            "rarity_reward",
+            "disagreement_reward",
+            "negative_share",
+            "own_share",
+            "fusion_pull",
+            "prune",
+        ):
             _check_number(name, getattr(self, name), above_zero=False)
+        if self.own_share > 1:
+            raise ValueError(f"own_share must lie between 0 and 1, not {self.own_share!r}")
         for name in ("C", "tolerance", "max_dense_bytes"):
             _check_number(name, getattr(self, name), above_zero=True)
         for name, least in (("rounds", 0), ("n_folds", 0), ("tail_owners", 1), ("random_state", 0)):
@@ -258,6 +278,8 @@ class CuriosityGameClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[m
             )
         if self.checkpoint is not None and not (isinstance(self.checkpoint, str) and self.checkpoint):
             raise ValueError(f"checkpoint must be the name of a folder, or None, not {self.checkpoint!r}")
+        if self.n_jobs is not None and (not isinstance(self.n_jobs, Integral) or self.n_jobs == 0):
+            raise ValueError(f"n_jobs must be a whole number, -1 for all cores, or None, not {self.n_jobs!r}")
         if self.payoff == "squared_hinge" and self.curiosity == "divergence":
             raise ValueError("curiosity='divergence' needs probabilities; set payoff='log_likelihood'")
         if self.payoff == "squared_hinge" and self.space == "probability":
@@ -300,6 +322,7 @@ class CuriosityGameClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[m
             Y, names, self.sparse_labels_ = binarizer.fit_transform(Y), binarizer.classes_, True
         elif hasattr(Y, "columns"):
             names = np.asarray(Y.columns)
+        _check_label_type(Y)
         labels = as_label_matrix(Y)
         if labels.shape[0] != n:
             raise ValueError(f"Y has {labels.shape[0]} rows, but X has {n}")
@@ -339,6 +362,7 @@ class CuriosityGameClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[m
             self.disagreement_reward,
             self.negative_share,
             cast("Space", self.space),
+            self.own_share,
         )
         return Settings(
             rules=rules,
@@ -392,7 +416,9 @@ class CuriosityGameClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[m
         ValueError
             If the array would be larger than ``max_dense_bytes``, or X does not fit the training data.
         """
-        scores: npt.NDArray[Any] = logit(self.predict_proba(X))
+        p = self.predict_proba(X)
+        kind = np.finfo(p.dtype)
+        scores: npt.NDArray[Any] = logit(np.clip(p, kind.tiny, 1 - kind.epsneg))  # 0 and 1 have no logit
         return scores
 
     def predict_proba(self, X: Any) -> npt.NDArray[Any]:
@@ -470,6 +496,10 @@ class CuriosityGameClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[m
         """
         check_is_fitted(self)
         sets = as_label_matrix(Y)
+        if sets.shape[1] != len(self.classes_):
+            raise ValueError(
+                f"Y has {sets.shape[1]} labels, but the model was trained on {len(self.classes_)}"
+            )
         return [tuple(self.classes_[row]) for row in np.split(sets.indices, sets.indptr[1:-1])]
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
@@ -478,7 +508,8 @@ class CuriosityGameClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[m
         Parameters
         ----------
         X : as in `fit`
-        y : sparse or dense matrix, shape (n, L)
+        y : sparse or dense matrix, shape (n, L), or sequence of collections of str
+            Tags that training did not know are missed ones.
         sample_weight : None
             Not supported.
 
@@ -488,7 +519,15 @@ class CuriosityGameClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[m
         """
         if sample_weight is not None:
             raise ValueError("score takes no sample_weight; compute a weighted metric from predict instead")
-        return f1(y, self.predict(X)).micro
+        if not _is_tag_lists(y):
+            return f1(y, self.predict(X)).micro
+        unknown = sorted({tag for tags in y for tag in tags}.difference(self.classes_))
+        names = [*self.classes_, *unknown]
+        sets = sparse.csr_array(self.predict(X))
+        parts = (sets.data, sets.indices, sets.indptr)
+        sets = sparse.csr_array(parts, shape=(sets.shape[0], len(names)))
+        truth = MultiLabelBinarizer(classes=names, sparse_output=True).fit_transform(y)
+        return f1(truth, sets).micro
 
     def _fitted_views(self, X: Any) -> Views:
         check_is_fitted(self)
@@ -498,8 +537,8 @@ class CuriosityGameClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[m
         needed = n * len(self.classes_) * 4
         if needed > self.max_dense_bytes:
             raise ValueError(
-                f"{n} instances x {len(self.classes_)} labels are an array of {needed / 2**30:.1f} GiB, more"
-                f" than max_dense_bytes ({self.max_dense_bytes / 2**30:.1f} GiB); use predict_topk(X, k)"
+                f"{n} instances x {len(self.classes_)} labels are an array of {_size(needed)}, more than"
+                f" max_dense_bytes ({_size(self.max_dense_bytes)}); use predict_topk(X, k)"
             )
 
     def _chunks(self, views: Views) -> Iterator[tuple[slice, npt.NDArray[Any]]]:
@@ -540,11 +579,30 @@ def _is_tag_lists(Y: Any) -> bool:
     return isinstance(first, str)
 
 
+def _check_label_type(Y: Any) -> None:
+    """Refuse classes, texts and ragged rows before they are taken for labels."""
+    if sparse.issparse(Y):
+        return
+    try:
+        given = np.asarray(Y)
+    except ValueError:  # rows of unequal length
+        given = np.asarray(Y, dtype=object)
+    if given.ndim != 2 or given.dtype.kind not in "biuf":
+        raise ValueError(
+            f"Unknown label type: y is {given.ndim}-dimensional, of type {given.dtype}; label sets are"
+            " needed, not classes: a matrix (instances x labels) of 0 and 1, or a list of the tags of each"
+            " instance"
+        )
+
+
+def _size(n_bytes: float) -> str:
+    """A number of bytes for people."""
+    return f"{n_bytes / 2**30:.1f} GiB" if n_bytes >= 1 << 30 else f"{n_bytes / 2**20:.3g} MiB"
+
+
 def _threads(n_jobs: int | None) -> int:
     if n_jobs is None:
         return 1
-    if n_jobs == 0:
-        raise ValueError("n_jobs is 0; take 1 or more, or -1 for all cores")
     return n_jobs if n_jobs > 0 else max(1, (os.cpu_count() or 1) + 1 + n_jobs)
 
 

@@ -160,7 +160,7 @@ def fit_fusion(
     def together(labels: npt.NDArray[Any]) -> FloatArray:
         if not len(labels):
             return neutral
-        prior = _among_owners(neutral, owners[:, labels].any(axis=1))
+        prior = _among_owners(neutral, np.asarray(owners[:, labels].any(axis=1)))
         return fit.solve(labels, prior, prior, _RIDGE)
 
     of_bucket = np.stack(_parallel(together, pooled, n_jobs))

@@ -40,6 +40,9 @@ class Rules:
         κ ≥ 0, the share of the curiosity reward that negatives earn ("success" mode).
     space : {"logit", "probability"}
         Where the players are fused.
+    own_share : float
+        η in [0, 1]: the share of the payoff that a player gets for its own score instead of the team's. 0 is
+        the paper's game; for every η the game has an exact potential. [D]
     """
 
     payoff: Payoff = "log_likelihood"
@@ -48,6 +51,7 @@ class Rules:
     disagreement_reward: float = 1.0
     negative_share: float = 0.0
     space: Space = "logit"
+    own_share: float = 0.0
 
 
 def rarity(counts: Tensor, n_instances: int) -> Tensor:
@@ -327,7 +331,7 @@ class Team:
 
 
 def utility(logits: Tensor, targets: Tensor, team: Team, player: int, rules: Rules) -> Tensor:
-    """u_i = R + C_i.
+    """u_i = (1−η) R + η R_i + C_i, where R_i is the payoff of the player's own score on its labels.
 
     Parameters
     ----------
@@ -342,13 +346,12 @@ def utility(logits: Tensor, targets: Tensor, team: Team, player: int, rules: Rul
     -------
     Tensor, scalar
     """
-    shared = payoff(fuse(logits, team.weights, team.owners, team.bias, rules.space), targets, rules.payoff)
-    shared = shared + shared_divergence(logits, team.owners, team.label_rarity, rules)
+    shared = _shared_reward(logits, targets, team, rules)
     return shared + _own_reward(logits, targets, team, player, rules)
 
 
 def potential(logits: Tensor, targets: Tensor, team: Team, rules: Rules) -> Tensor:
-    """Φ = R + Σ_i C_i, for which ∇_{θ_i} u_i = ∇_{θ_i} Φ holds exactly for every player.
+    """Φ = (1−η) R + Σ_i (η R_i + C_i), for which ∇_{θ_i} u_i = ∇_{θ_i} Φ holds exactly for every player.
 
     Parameters
     ----------
@@ -361,8 +364,7 @@ def potential(logits: Tensor, targets: Tensor, team: Team, rules: Rules) -> Tens
     -------
     Tensor, scalar
     """
-    shared = payoff(fuse(logits, team.weights, team.owners, team.bias, rules.space), targets, rules.payoff)
-    shared = shared + shared_divergence(logits, team.owners, team.label_rarity, rules)
+    shared = _shared_reward(logits, targets, team, rules)
     own = [_own_reward(logits, targets, team, i, rules) for i in range(len(logits))]
     return shared + torch.stack(own).sum()
 
@@ -400,9 +402,40 @@ def _owned_only(logits: Tensor, owners: Tensor) -> Tensor:
     return torch.where(owners.unsqueeze(1), logits, 0.0)
 
 
+def own_payoff(player: Tensor, targets: Tensor, owned: Tensor, kind: Payoff) -> Tensor:
+    """R_i = E[(1/K) Σ_{c∈L_i} (…)]: the payoff of a player's own score on its labels.
+
+    Parameters
+    ----------
+    player : Tensor, shape (n, K)
+        s_i.
+    targets : Tensor, shape (n, K)
+    owned : Tensor of bool, shape (K,)
+        L_i.
+    kind : {"log_likelihood", "squared_hinge", "soft_macro_f1"}
+
+    Returns
+    -------
+    Tensor, scalar
+    """
+    if not owned.any():
+        return player.new_zeros(())
+    return payoff(player[:, owned], targets[:, owned], kind) * (int(owned.sum()) / len(owned))
+
+
+def _shared_reward(logits: Tensor, targets: Tensor, team: Team, rules: Rules) -> Tensor:
+    fused = fuse(logits, team.weights, team.owners, team.bias, rules.space)
+    shared = (1 - rules.own_share) * payoff(fused, targets, rules.payoff)
+    return shared + shared_divergence(logits, team.owners, team.label_rarity, rules)
+
+
 def _own_reward(logits: Tensor, targets: Tensor, team: Team, player: int, rules: Rules) -> Tensor:
     doubt = team.doubt(logits, player, rules) if rules.curiosity == "success" else 0.0
-    return curiosity(logits[player], targets, team.owners[player], team.label_rarity, doubt, rules)
+    reward = curiosity(logits[player], targets, team.owners[player], team.label_rarity, doubt, rules)
+    if not rules.own_share:
+        return reward
+    own = own_payoff(logits[player], targets, team.owners[player], rules.payoff)
+    return reward + rules.own_share * own
 
 
 def _squared_hinge(logits: Tensor, targets: Tensor) -> Tensor:

@@ -79,10 +79,11 @@ def _potential(
         fused = game.fuse(part, team.weights[:, at], owners, bias, rules.space)
         reward = game.payoff(fused, targets, rules.payoff).item() * share
         payoff += reward
-        potential += (
-            reward + share * game.shared_divergence(part, owners, team.label_rarity[at], rules).item()
-        )
+        potential += (1 - rules.own_share) * reward
+        potential += share * game.shared_divergence(part, owners, team.label_rarity[at], rules).item()
         for i in range(len(part)):
+            own = game.own_payoff(part[i], targets, owners[i], rules.payoff)
+            potential += rules.own_share * share * own.item()
             one = game.curiosity(part[i], targets, owners[i], team.label_rarity[at], doubts[i][:, at], rules)
             potential += one.item() * float(owners[i].sum() / owned[i].clamp_min(1))
     return potential, payoff

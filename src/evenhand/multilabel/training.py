@@ -356,8 +356,9 @@ class _Game:
         if doubt is not None and rules.curiosity == "success":
             rate = rate + rules.disagreement_reward * doubt[:, labels]
         own = base * scale * rate * np.where(positive, 1.0, rules.negative_share)
-        if alone:
+        if alone or (rules.own_share == 1 and rules.curiosity == "success"):
             return Objective(signs, (own + base).astype(dtype))
+        own, base = own + rules.own_share * base, (1 - rules.own_share) * base
         team = Objective(signs, own.astype(dtype), base.astype(dtype))
         if rules.curiosity == "divergence":
             team = replace(team, divergence=self._divergence(player, labels))

@@ -16,7 +16,7 @@ from sklearn.multiclass import OneVsRestClassifier
 from sklearn.svm import LinearSVC
 
 from evenhand.multilabel.commands.shared import per_cent, reading_note, say, show_table, tell, waiting
-from evenhand.multilabel.commands.train import check_place, fit_model
+from evenhand.multilabel.commands.train import TEXT_PRUNE, check_place, fit_model
 from evenhand.multilabel.data import MultilabelData
 from evenhand.multilabel.datasets import DatasetUnavailable, debian_split, debian_tags, make_long_tail
 from evenhand.multilabel.decoding import GlobalThreshold, MacroF1, PooledCalibration
@@ -104,7 +104,13 @@ def _play(train: MultilabelData, test: MultilabelData, seed: int, n_jobs: int) -
     is_text = train.kind == "text"
     # Names and short descriptions are where runs of characters tell; the long text would cost most.
     text_views = TextViews(columns={"characters": (0, 1)}, max_characters=None) if is_text else None
-    classifier = CuriosityGameClassifier(n_folds=_FOLDS, n_jobs=n_jobs, random_state=seed, verbose=True)
+    classifier = CuriosityGameClassifier(
+        n_folds=_FOLDS,
+        n_jobs=n_jobs,
+        random_state=seed,
+        prune=TEXT_PRUNE if text_views else 0.0,
+        verbose=True,
+    )
     notes = {"reading": reading_note({"text": list(train.feature_names or ())}), **train.notes}
     model = fit_model(classifier, train, text_views, notes)
     with waiting("Deciding"):

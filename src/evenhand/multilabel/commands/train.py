@@ -25,6 +25,9 @@ from evenhand.multilabel.estimator import CuriosityGameClassifier
 from evenhand.multilabel.model_io import Model, save_model
 from evenhand.multilabel.views import TextViews, Views
 
+TEXT_PRUNE = 0.01
+"""Smaller weights are dropped from models of texts, whose TF-IDF rows have length 1; see `prune`."""
+
 
 def train_model(
     path: Path,
@@ -64,6 +67,8 @@ def train_model(
     with waiting(f"Reading {path}"):
         data = read_data(path, reading)
     text_views = _text_views(data, views, min_df)
+    if text_views is not None:
+        classifier.set_params(prune=TEXT_PRUNE)
     try:
         model = fit_model(classifier, data, text_views, {"reading": reading_note(reading)})
     except KeyboardInterrupt:
