@@ -3,7 +3,7 @@ import time
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from evenhand.multilabel.data import DataError
@@ -127,12 +127,16 @@ def test_blocks_of_any_size_give_the_same_rows(write):
         assert np.array_equal(parts.label_matrix(5).toarray(), whole.label_matrix(5).toarray())
 
 
+@example(3.4028234663852886e38, "r")
+@example(3.4028234663852886e38, ".9g")
 @given(
     st.floats(width=32, allow_nan=False, allow_infinity=False), st.sampled_from(["r", ".9g", ".17g", ".3e"])
 )
 def test_values_are_those_that_python_reads(number, form):
     text = repr(number) if form == "r" else format(number, form)
-    expected = np.float32(float(text))
+    with np.errstate(over="ignore"):
+        expected = np.float32(float(text))
+    assume(np.isfinite(expected))  # rounding to few digits can leave float32; such values are refused
     rows = _rows.parse([f"1 2:{text}\n".encode()], "memory")
     assert rows.values[0] == expected
 

@@ -23,8 +23,8 @@ MAX_ID = np.iinfo(np.int32).max - 1
 """Highest label or feature id: 32-bit column indices."""
 
 _GOOD, _BAD, _BLANK = 0, 1, 2
-# A decimal of the largest float32 may be read a hair above it; up to half a step more, it still rounds to it.
-_MAX_FLOAT32 = float(np.finfo(np.float32).max) * (1 + 1e-9)
+# Whatever rounds to a finite float32: up to half a step (2^103) above the largest.
+_MAX_FLOAT32 = float(np.nextafter(float(np.finfo(np.float32).max) + 2.0**103, 0))
 _POWERS: Any = 10.0 ** np.arange(23)  # all exact in float64
 
 _PLAIN_NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,5})?")
