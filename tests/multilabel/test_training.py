@@ -223,7 +223,9 @@ def utility(table, logits, player, doubt, alone):
         return game.payoff(own[:, owned], targets[:, owned], rules.payoff) * owned.double().mean() + reward
     fused = game.fuse(logits, team.weights, team.owners, team.bias, rules.space)
     shared = game.shared_divergence(logits, team.owners, team.label_rarity, rules)
-    return game.payoff(fused, targets, rules.payoff) + shared + reward
+    team_share = (1 - rules.own_share) * game.payoff(fused, targets, rules.payoff)
+    own_share = rules.own_share * game.payoff(own[:, owned], targets[:, owned], rules.payoff)
+    return team_share + own_share * owned.double().mean() + shared + reward
 
 
 def slope_of(objective, scores, loss):
@@ -246,11 +248,12 @@ CASES = [
 
 @pytest.mark.parametrize(("loss", "curiosity", "space"), CASES)
 @pytest.mark.parametrize("alone", [True, False])
-@pytest.mark.parametrize("weighted", [True, False])
-def test_the_solver_is_given_the_gradient_of_the_utility(loss, curiosity, space, alone, weighted):
+@pytest.mark.parametrize("own_share", [0.0, 0.4, 1.0])
+def test_the_solver_is_given_the_gradient_of_the_utility(loss, curiosity, space, alone, own_share):
     views, labels = problem(7)
-    row_weights = np.random.default_rng(1).uniform(0.2, 3.0, N_ROWS) if weighted else None
-    chosen = settings(loss, curiosity=curiosity, space=space, disagreement_reward=1.5)
+    row_weights = np.random.default_rng(1).uniform(0.2, 3.0, N_ROWS)
+    rules = {"curiosity": curiosity, "space": space, "own_share": own_share}
+    chosen = settings(loss, disagreement_reward=1.5, **rules)
     table = table_of(views, labels, chosen, some_owners(), row_weights)
     table = with_random_play(table, space=space)
     for player in range(3):
@@ -303,9 +306,11 @@ def turns(table, n_rounds):
 
 
 @pytest.mark.parametrize("loss", LOSSES)
-def test_every_turn_raises_the_potential_up_to_its_maximum(loss):
+@pytest.mark.parametrize("own_share", [0.0, 0.4])
+def test_every_turn_raises_the_potential_up_to_its_maximum(loss, own_share):
     views, labels = problem(8)
-    table = frozen(table_of(views, labels, settings(loss, tolerance=1e-7), some_owners()))
+    chosen = settings(loss, tolerance=1e-7, own_share=own_share)
+    table = frozen(table_of(views, labels, chosen, some_owners()))
     values = turns(table, 25)
     assert (np.diff(values) > -1e-5).all()
     assert values[3] - values[0] > 0.1
