@@ -37,10 +37,11 @@ _CHUNK_BYTES = 1 << 28  # of players' scores at a time in predict and predict_to
 class CuriosityGameClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     """CD-GTMLL with linear players: a multi-label classifier that does not forget the rare labels.
 
-    Players, each a linear model on its own view of the features, share the payoff of the team's fused score
-    and earn curiosity rewards for rare labels and for disagreement. Each best response is solved to its
-    optimum. What players learn of each other, the fusion weights, the calibration and the thresholds come
-    from out-of-fold outputs.
+    Players, each a linear model on its own view of the features, are paid for being right and earn a
+    curiosity reward for rare labels; in further rounds (``rounds``) also the payoff of the team's fused score
+    (``own_share`` below 1) and a reward for disagreement. Each best response is solved to its optimum. What
+    players learn of each other, the fusion weights, the calibration and the thresholds come from out-of-fold
+    outputs.
 
     Parameters
     ----------

@@ -83,7 +83,13 @@ def train(
     ] = None,
     min_df: Annotated[int, typer.Option(help="A term counts from this many texts on.")] = 2,
     rarity_reward: Annotated[float, typer.Option(help="α: reward for rare labels.")] = 3.0,
-    disagreement_reward: Annotated[float, typer.Option(help="β: reward where players disagree.")] = 1.0,
+    disagreement_reward: Annotated[
+        float, typer.Option(help="β: reward where players disagree; from the first of --rounds on.")
+    ] = 1.0,
+    own_share: Annotated[
+        float,
+        typer.Option(help="η: share of the payoff for a player's own score in --rounds; 0: all the team's."),
+    ] = 1.0,
     payoff: Annotated[Literal["squared_hinge", "log_likelihood"], typer.Option()] = "squared_hinge",
     c: Annotated[float, typer.Option("--C", help="Strength of the losses against the L2 prior.")] = 0.3,
     rounds: Annotated[int, typer.Option(help="Rounds of best response after the first.")] = 0,
@@ -104,7 +110,8 @@ def train(
         "y_path": y_path, "label_names": label_names, "xml": xml, "zero_based": zero_based,
     }  # fmt: skip
     options = {
-        "rarity_reward": rarity_reward, "disagreement_reward": disagreement_reward, "payoff": payoff, "C": c,
+        "rarity_reward": rarity_reward, "disagreement_reward": disagreement_reward, "own_share": own_share,
+        "payoff": payoff, "C": c,
         "rounds": rounds, "n_folds": folds, "decoder": decoder, "random_state": seed, "n_jobs": jobs,
     }  # fmt: skip
     train_model(data, out, reading, options, views=views, min_df=min_df, overwrite=overwrite)
