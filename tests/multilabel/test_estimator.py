@@ -407,7 +407,7 @@ def test_clone_keeps_every_option():
 @pytest.mark.parametrize("kind", ["csr", "views"])
 def test_grid_search_over_the_strength(data, kind):
     X = data.X if kind == "csr" else two_views(data, range(240))
-    strengths = [1e-4, 0.5]
+    strengths, dense = [1e-4, 0.5], data.Y.toarray()  # cross_val_score takes no sparse y
     search = GridSearchCV(CuriosityGameClassifier(n_folds=2), {"C": strengths}, cv=2, error_score="raise")
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "[0-9]* of 12 labels have no positive")
