@@ -42,7 +42,7 @@ from evenhand.multilabel.decoding import Decoder, GlobalThreshold, LabelThreshol
 from evenhand.multilabel.estimator import CuriosityGameClassifier
 from evenhand.multilabel.metrics import average_precision, by_bucket, evaluate, frequency_buckets
 from evenhand.multilabel.solver import Rows
-from evenhand.multilabel.splitting import grouped_folds
+from evenhand.multilabel.splitting import cross_fitting_folds
 from evenhand.multilabel.views import TextViews, Views
 
 C_HINGE, C_LOGISTIC, N_FOLDS = 0.3, 3.0, 3
@@ -65,9 +65,7 @@ class Split:
         self.seconds = time.perf_counter() - started
         assert self.train.groups is not None
         self.groups = self.train.groups
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # labels of one source package stay in one fold
-            self.folds = grouped_folds(self.train.Y, N_FOLDS, groups=self.groups, seed=seed)
+        self.folds = cross_fitting_folds(self.train.Y, N_FOLDS, groups=self.groups, seed=seed)
 
     def only(self, name: str) -> tuple[Views, Views]:
         """The training and test instances in one view."""

@@ -407,14 +407,14 @@ def test_clone_keeps_every_option():
 @pytest.mark.parametrize("kind", ["csr", "views"])
 def test_grid_search_over_the_strength(data, kind):
     X = data.X if kind == "csr" else two_views(data, range(240))
-    strengths, dense = [1e-4, 0.5], data.Y.toarray()  # cross_val_score takes no sparse y
+    strengths = [1e-4, 0.5]
+    dense = data.Y.toarray()  # cross_val_score takes no sparse y
     search = GridSearchCV(CuriosityGameClassifier(n_folds=2), {"C": strengths}, cv=2, error_score="raise")
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "[0-9]* of 12 labels have no positive")
         search.fit(X, data.Y)
         by_hand = [
-            cross_val_score(CuriosityGameClassifier(n_folds=2, C=C), X, data.Y, cv=2).mean()
-            for C in strengths
+            cross_val_score(CuriosityGameClassifier(n_folds=2, C=C), X, dense, cv=2).mean() for C in strengths
         ]
     assert search.cv_results_["mean_test_score"].tolist() == by_hand
     assert len(set(by_hand)) == 2

@@ -199,6 +199,36 @@ def grouped_folds(Y: Any, n_folds: int, *, groups: npt.ArrayLike, seed: int) -> 
     return stratified_folds(of_group, n_folds, seed=seed)[member]
 
 
+def cross_fitting_folds(
+    Y: Any, n_folds: int, *, groups: npt.ArrayLike | None, seed: int
+) -> npt.NDArray[np.int64]:
+    """The folds on which out-of-fold outputs are made: by group where there are groups.
+
+    Parameters
+    ----------
+    Y : sparse array or array-like, shape (n, L)
+    n_folds : int
+    groups : array-like, shape (n,), or None
+    seed : int
+
+    Returns
+    -------
+    ndarray of int64, shape (n,)
+        As of `grouped_folds` or `stratified_folds`, without their warning: a label whose positives all lie in
+        one fold has no useful outputs there, and whoever cross-fits leaves these out.
+
+    Raises
+    ------
+    ValueError
+        As these do.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        if groups is None:
+            return stratified_folds(Y, n_folds, seed=seed)
+        return grouped_folds(Y, n_folds, groups=groups, seed=seed)
+
+
 def group_split(groups: npt.ArrayLike, fractions: Mapping[str, float], *, seed: int) -> dict[str, Rows]:
     """Split instances so that no group stands in two parts.
 

@@ -9,7 +9,6 @@ each later round the players answer in turn to the team as it then is.
 from __future__ import annotations
 
 import time
-import warnings
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
@@ -29,7 +28,7 @@ from evenhand.multilabel.fusion import Fusion, Outputs, fit_fusion
 from evenhand.multilabel.history import summarise
 from evenhand.multilabel.players import LinearPlayer, label_blocks
 from evenhand.multilabel.solver import Divergence, FloatArray, Loss, Objective, Rows, Solution, best_response
-from evenhand.multilabel.splitting import grouped_folds, stratified_folds
+from evenhand.multilabel.splitting import cross_fitting_folds
 from evenhand.multilabel.views import Views
 
 BoolArray = npt.NDArray[np.bool_]
@@ -238,11 +237,7 @@ class _Game:
         n, n_folds, seed = self.labels.shape[0], self.settings.n_folds, self.settings.seed
         if not n_folds:
             return np.zeros(n, np.int64)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # labels stuck in one fold are left out by `usable`
-            if self.groups is None:
-                return stratified_folds(self.labels, n_folds, seed=seed)
-            return grouped_folds(self.labels, n_folds, groups=self.groups, seed=seed)
+        return cross_fitting_folds(self.labels, n_folds, groups=self.groups, seed=seed)
 
     def _usable(self) -> BoolArray:
         """Where a fold's models saw a positive of the label, shape (K, F)."""

@@ -24,7 +24,7 @@ from evenhand.multilabel.estimator import CuriosityGameClassifier
 from evenhand.multilabel.metrics import Report, evaluate
 from evenhand.multilabel.model_io import Model, save_model
 from evenhand.multilabel.progress import progress_bar
-from evenhand.multilabel.splitting import grouped_folds, stratified_folds, stratified_split
+from evenhand.multilabel.splitting import cross_fitting_folds, stratified_split
 from evenhand.multilabel.views import TextViews
 
 _C, _FOLDS = 0.3, 3
@@ -123,7 +123,7 @@ def _one_vs_rest(train: MultilabelData, test: MultilabelData, seed: int, n_jobs:
     """scikit-learn's one-vs-rest, calibrated and decoded by its own out-of-fold scores as the game is."""
     started = time.perf_counter()
     X, X_test = _words(train, test)
-    folds = _folds(train, seed)
+    folds = cross_fitting_folds(train.Y, _FOLDS, groups=train.groups, seed=seed)
     held_out = np.empty(train.Y.shape, np.float32)
     scores = np.empty(test.Y.shape, np.float32)
     blocks = np.array_split(np.arange(train.n_labels), max(1, train.n_labels // _BLOCK))
@@ -151,14 +151,6 @@ def _words(train: MultilabelData, test: MultilabelData) -> tuple[Any, Any]:
     with waiting("Making the view of words"):
         X, X_test = front.fit_transform(train.X), front.transform(test.X)
     return sparse.csr_matrix(X.blocks["words"]), sparse.csr_matrix(X_test.blocks["words"])
-
-
-def _folds(train: MultilabelData, seed: int) -> npt.NDArray[np.int64]:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # labels of one source package stay in one fold
-        if train.groups is None:
-            return stratified_folds(train.Y, _FOLDS, seed=seed)
-        return grouped_folds(train.Y, _FOLDS, groups=train.groups, seed=seed)
 
 
 def _fit(X: Any, Y: Any, n_jobs: int) -> Any:
