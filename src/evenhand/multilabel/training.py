@@ -388,6 +388,8 @@ class _Game:
     def _doubt(self, player: int) -> torch.Tensor:
         """d_i (n, K) between the player and the others, both calibrated: margins are no logits yet."""
         team, logits = self._team(), self._logits()
+        if len(self.owners) == 1:  # nobody to disagree with; saves two calibrations
+            return torch.zeros_like(logits[player])
         others = game.fuse_others(
             logits, team.weights, team.owners, player, team.bias, self.settings.rules.space
         )
@@ -428,7 +430,8 @@ class _Game:
 
     def record(self, number: int) -> _State:
         """Note the state of play after a round."""
-        doubts = torch.stack([self._doubt(player) for player in range(len(self.owners))])
+        with ThreadPoolExecutor(self.settings.n_jobs) as pool:
+            doubts = torch.stack(list(pool.map(self._doubt, range(len(self.owners)))))
         fused = _calibrated(torch.from_numpy(self.fused()), self.labels)
         summary = summarise(self._logits(), doubts, fused, self.by_label, self._team(), self.settings.rules)
         seconds = time.perf_counter() - self.started

@@ -397,7 +397,7 @@ def _fill_histogram(
                 at += 1
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def _fit_curve(z: Any, weight: Any, target: Any, prior: Any, pull: float) -> Any:
     """Minimise Σ w·(log(1 + e^f) − t·f) + (pull/2)·‖(a, b) − prior‖², f = a·z + b, from the prior on."""
     a, b = prior[0], prior[1]
@@ -425,7 +425,7 @@ def _fit_curve(z: Any, weight: Any, target: Any, prior: Any, pull: float) -> Any
     return np.array([a, b])
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def _curve_terms(z: Any, weight: Any, target: Any, a: float, b: float) -> Any:
     """Loss, gradient and Hessian of the logistic loss in (a, b)."""
     value = ga = gb = haa = hab = hbb = 0.0
