@@ -126,7 +126,7 @@ def test_labels_without_a_positive_are_taken_only_above_every_known_score():
     scores, Y = problem(0, n=100, n_labels=6)
     Y[:, 3] = False
     scores[:, 3] = (
-        0.0  # what scikit-learn's one-vs-rest says of such a label; high, where margins are about -1
+        0.0  # as scikit-learn's one-vs-rest says; margins are about -1
     )
     for dtype in (np.float32, np.float64):
         decoder = LabelThresholds().fit(scores.astype(dtype), Y)

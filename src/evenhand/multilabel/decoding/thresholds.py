@@ -145,11 +145,11 @@ class LabelThresholds:
     its bucket's threshold; a bucket without a candidate has the macro-F1 optimum of all labels.
 
     No label is taken more than three times as often as it is true there (its F1 would be below 1/2), and one
-    without a positive only above every score given to `fit`. Else a label whose scores say nothing is given to
-    everything: on Debian's tags with logistic regression micro-F1 was 24.6, and is 58.7 so.
+    without a positive only above every score given to `fit`. Else a label whose scores say nothing is given
+    to everything: on Debian's tags with logistic regression micro-F1 was 24.6, and is 58.7 so.
 
-    With out-of-fold LinearSVC scores (published splits, C = 1) test macro-F1 over the labels in the test set at
-    s = 0, 10 and 50 is 45.5, 46.7 and 46.1 on Medical, 23.5, 24.2 and 23.0 on Enron, 34.3, 34.4 and 34.6 on
+    With out-of-fold LinearSVC scores (published splits, C = 1) test macro-F1 over the labels in the test set
+    at s = 0, 10 and 50 is 45.5, 46.7 and 46.1 on Medical, 23.5, 24.2 and 23.0 on Enron, 34.3, 34.4 and 34.6 on
     Bibtex, and 8.3, 8.1 and 8.3 on Corel5k.
 
     Examples
