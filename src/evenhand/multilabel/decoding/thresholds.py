@@ -149,8 +149,8 @@ class LabelThresholds:
     to everything: on Debian's tags with logistic regression micro-F1 was 24.6, and is 58.7 so.
 
     With out-of-fold LinearSVC scores (published splits, C = 1) test macro-F1 over the labels in the test set
-    at s = 0, 10 and 50 is 45.5, 46.7 and 46.1 on Medical, 23.5, 24.2 and 23.0 on Enron, 34.3, 34.4 and 34.6 on
-    Bibtex, and 8.3, 8.1 and 8.3 on Corel5k.
+    at s = 0, 10 and 50 is 45.5, 46.7 and 46.1 on Medical, 23.5, 24.2 and 23.0 on Enron, 34.3, 34.4 and 34.6
+    on Bibtex, and 8.3, 8.1 and 8.3 on Corel5k.
 
     Examples
     --------
