@@ -6,8 +6,8 @@ frequency; and paired differences with 95 % intervals (Student's t over seeds).
 
     python benchmarks/debian_tags.py --seeds 5 --out runs/debian-tags
 
-One JSON file a seed is written to --out; a finished seed is not measured again, so that an interrupted run
-can go on. The packages, texts and tags come from the machine's own package index (`datasets.debian_tags`).
+One JSON file for the timings and one a seed are written to --out; what is there is not measured again, so that
+an interrupted run can go on. The packages, texts and tags come from the machine's own package index (`datasets.debian_tags`).
 
 The peers get the same folds (by source package), the same calibration and the same search for thresholds on
 their own out-of-fold scores. C is 0.3 for the squared hinge and 3 for the logistic loss, taken from earlier
@@ -129,11 +129,18 @@ def measure(split: Split, scores: FloatArray, decoded: Decoded, seconds: float) 
     """All figures of one method in per cent."""
     train, test = split.train, split.test
     reports = {
-        name: dict(evaluate(test.Y, scores, sets, train.label_counts(), train.n_instances).rows())
+        name: evaluate(test.Y, scores, sets, train.label_counts(), train.n_instances)
         for name, sets in decoded.items()
     }
-    figures = {key: 100 * value for key, value in reports["micro"].items() if "F1" not in key}
-    for name, rows in reports.items():
+    figures = {key: 100 * value for key, value in reports["micro"].rows() if "F1" not in key}
+    for part in reports["micro"].parts:
+        figures[f"P@5 earned by {part.bucket}"] = 100 * part.precision_at[5]
+        figures[f"PSP@5 earned by {part.bucket}"] = 100 * part.psp_at[5]
+        figures[f"mAP of {part.bucket}"] = 100 * part.mean_average_precision
+    for name, report in reports.items():
+        rows = dict(report.rows())
+        for part in report.parts:
+            figures[f"F1 of {part.bucket} ({name})"] = 100 * part.f1
         for f1, short in (("micro-F1", "micro"), ("macro-F1 (all labels)", "macro"), ("Rare-F1", "rare")):
             figures[f"{short} ({name})"] = 100 * rows[f1]
     return {"seconds": seconds, "figures": figures}
@@ -194,21 +201,24 @@ def methods(n_jobs: int) -> dict[str, Callable[[Split], dict[str, Any]]]:
     }
 
 
-def run(seed: int, out: Path, n_jobs: int, repeats: int, console: Console) -> dict[str, Any]:
-    """Measure one seed, or read what was measured before."""
-    path = out / f"seed-{seed}.json"
-    if path.exists():
-        result: dict[str, Any] = json.loads(path.read_text())
-        return result
+def quality(seed: int, n_jobs: int, console: Console) -> dict[str, Any]:
+    """Measure every method on one split."""
     split = Split(seed)
-    result = {"seed": seed, "size": _size(split), "methods": {}}
-    if seed == 0:
-        result["speed"] = speed(split, n_jobs, repeats)
+    result: dict[str, Any] = {"seed": seed, "size": _size(split), "methods": {}}
     for name, method in methods(n_jobs).items():
         started = time.perf_counter()
         result["methods"][name] = method(split)
         console.print(f"seed {seed}: {name} ({time.perf_counter() - started:.0f} s)")
-    out.mkdir(parents=True, exist_ok=True)
+    return result
+
+
+def once(path: Path, measure: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """Measure, or read what was measured before."""
+    if path.exists():
+        found: dict[str, Any] = json.loads(path.read_text())
+        return found
+    result = measure()
+    path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_suffix(".tmp")
     unfinished.write_text(json.dumps(result))
     os.replace(unfinished, path)
@@ -228,22 +238,24 @@ def _size(split: Split) -> dict[str, Any]:
     }
 
 
+PARTS = ("head", "middle", "tail")
 COLUMNS = (
-    "P@1", "P@3", "P@5", "PSP@1", "PSP@3", "PSP@5", "mAP", "micro (micro)", "macro (micro)", "rare (micro)",
-    "macro (macro_f1)", "rare (macro_f1)", "micro (per_label)", "rare (per_label)",
+    "P@1", "P@3", "P@5", "PSP@1", "PSP@3", "PSP@5", "mAP",
+    "micro (micro)", "macro (micro)", "rare (micro)", "micro (macro)", "macro (macro)", "rare (macro)",
+    "micro (per_label)", "macro (per_label)", "rare (per_label)",
+    "micro (macro_f1)", "macro (macro_f1)", "rare (macro_f1)",
+    *(f"{figure} {part}" for figure in ("P@5 earned by", "PSP@5 earned by", "mAP of") for part in PARTS),
+    *(f"F1 of {part} (macro_f1)" for part in PARTS),
 )  # fmt: skip
 
 
 def show(results: list[dict[str, Any]], console: Console) -> None:
-    """Print all tables."""
+    """Print the tables of quality."""
     size = results[0]["size"]
     console.print(
         f"{size['source']}: {size['train']} train, {size['test']} test, {size['labels']} labels,"
         f" features {size['features']}; {len(results)} seeds; notes {size['notes']}"
     )
-    for result in results:
-        if "speed" in result:
-            _show_speed(result["speed"], console)
     values = {
         name: {
             column: np.array([r["methods"][name]["figures"][column] for r in results]) for column in COLUMNS
@@ -266,7 +278,8 @@ def show(results: list[dict[str, Any]], console: Console) -> None:
     _show_buckets(results, console)
 
 
-def _show_speed(rows: dict[str, Any], console: Console) -> None:
+def show_speed(rows: dict[str, Any], console: Console) -> None:
+    """Print the timings."""
     table = Table(title="Speed: seconds to solve all labels on one view, median")
     for column in ("view", "stored values", "one player", "OvR LinearSVC", "ratio"):
         table.add_column(column, justify="right")
@@ -323,7 +336,12 @@ def main() -> None:
     )
     options = parser.parse_args()
     console = Console(width=250)
-    results = [run(s, options.out, options.jobs, options.repeats, console) for s in range(options.seeds)]
+    timings = once(options.out / "speed.json", lambda: speed(Split(0), options.jobs, options.repeats))
+    show_speed(timings, console)
+    results = [
+        once(options.out / f"seed-{seed}.json", lambda: quality(seed, options.jobs, console))  # noqa: B023
+        for seed in range(options.seeds)
+    ]
     show(results, console)
 
 

@@ -149,7 +149,7 @@ class CuriosityGameClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[m
         n_folds: int = 3,
         fusion_pull: float = 100.0,
         decoder: str = "micro",
-        tolerance: float = 0.02,
+        tolerance: float = 0.05,
         prune: float = 0.0,
         max_dense_bytes: int = 1 << 32,
         checkpoint: str | None = None,

@@ -307,13 +307,20 @@ class _Game:
         """Out-of-fold outputs of a block of labels, and the weights on all rows."""
         name = self.player_views[player]
         rows = self.rows[name]
+        mean: FloatArray | None = None
         for f in range(self.n_folds):
-            solution = self._best_response(
-                player, number, f, rows, objective, np.flatnonzero(self.fold_of != f)
-            )
+            inside = np.flatnonzero(self.fold_of != f)
+            solution = self._best_response(rows, objective, inside, self._kept_dual(player, number, f))
+            self._keep_dual(player, number, f, solution)
             scores = self.held[name][f].scores(solution.weights)
             self.outputs.logits[player][np.ix_(labels, self.fold_of == f)] = scores.T
-        solution = self._best_response(player, number, -1, rows, objective, np.arange(rows.n))
+            part = solution.dual / (self.n_folds - 1)  # each row has a say in all folds but one
+            mean = part if mean is None else mean + part
+        # All rows start from the folds, never a fold from all rows: it would know what it must not have seen.
+        start = mean if self.n_folds else self._kept_dual(player, number, -1)
+        solution = self._best_response(rows, objective, np.arange(rows.n), start)
+        if not self.n_folds:
+            self._keep_dual(player, number, -1, solution)
         kept = solution.weights
         kept[:-1][np.abs(kept[:-1]) < self.settings.prune] = 0
         if not self.n_folds:
@@ -321,12 +328,9 @@ class _Game:
         return sparse.csc_array(kept)
 
     def _best_response(
-        self, player: int, number: int, fold: int, rows: Rows, objective: Objective, train_rows: IntArray
+        self, rows: Rows, objective: Objective, train_rows: IntArray, start: FloatArray | None
     ) -> Solution:
-        key = (player, number, fold)
-        shape = (-1, *objective.signs.shape)
-        start = self.duals[key].toarray().reshape(shape) if key in self.duals else None
-        solution = best_response(
+        return best_response(
             rows,
             objective,
             loss=_loss(self.settings.rules),
@@ -335,10 +339,16 @@ class _Game:
             seed=self.settings.seed,
             start=start,
         )
+
+    def _kept_dual(self, player: int, number: int, fold: int) -> FloatArray | None:
+        """Dual variables (T, n, B) of the block's last solve; None where there was none."""
+        kept = self.duals.get((player, number, fold))
+        return None if kept is None else kept.toarray().reshape(-1, len(self.row_weights), kept.shape[1])
+
+    def _keep_dual(self, player: int, number: int, fold: int, solution: Solution) -> None:
         if self.settings.rounds > 1:
             flat = solution.dual.reshape(-1, solution.dual.shape[-1])
-            self.duals[key] = sparse.csr_array(flat)
-        return solution
+            self.duals[player, number, fold] = sparse.csr_array(flat)
 
     def _objective(self, player: int, labels: IntArray, doubt: FloatArray | None, alone: bool) -> Objective:
         """u_i of a block of labels in the solver's form: M·K·(−u_i), the prior's strength divided out."""
@@ -465,16 +475,21 @@ def _loss(rules: game.Rules) -> Loss:
 def _assemble(
     solved: list[tuple[IntArray, sparse.csc_array[Any]]], n_rows: int, n_labels: int
 ) -> sparse.csc_array[Any]:
-    """Blocks of columns, in their labels' places."""
-    if not solved:
-        return sparse.csc_array((n_rows, n_labels), dtype=np.float32)
-    at = np.concatenate([labels for labels, _ in solved])
-    stacked = sparse.hstack([block for _, block in solved], format="csc")
-    place = np.full(n_labels, -1)
-    place[at] = np.arange(len(at))
-    empty = sparse.csc_array((n_rows, 1), dtype=stacked.dtype)
-    padded = sparse.csc_array(sparse.hstack([stacked, empty], format="csc"))
-    return sparse.csc_array(padded[:, place])  # -1, the empty column, for labels that nobody solved
+    """Blocks of columns, in their labels' places; labels that nobody solved have no weights.
+
+    Twice as fast as stacking the blocks and choosing columns, for weights that take a tenth of the fit.
+    """
+    sizes = np.zeros(n_labels + 1, np.int64)
+    for labels, block in solved:
+        sizes[labels + 1] = np.diff(block.indptr)
+    indptr = np.cumsum(sizes)
+    features = np.empty(indptr[-1], np.int32)
+    values = np.empty(indptr[-1], solved[0][1].dtype if solved else np.float32)
+    for labels, block in solved:
+        for column, label in enumerate(labels):
+            to, of = slice(*indptr[label : label + 2]), slice(*block.indptr[column : column + 2])
+            features[to], values[to] = block.indices[of], block.data[of]
+    return sparse.csc_array((values, features, indptr), shape=(n_rows, n_labels))
 
 
 def _calibrated(logits: torch.Tensor, labels: sparse.csr_array[Any]) -> torch.Tensor:

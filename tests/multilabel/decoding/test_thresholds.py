@@ -125,9 +125,7 @@ def test_shrinkage_is_the_stated_formula():
 def test_labels_without_a_positive_are_taken_only_above_every_known_score():
     scores, Y = problem(0, n=100, n_labels=6)
     Y[:, 3] = False
-    scores[:, 3] = (
-        0.0  # as scikit-learn's one-vs-rest says; margins are about -1
-    )
+    scores[:, 3] = 0.0  # as scikit-learn's one-vs-rest says; margins are about -1
     for dtype in (np.float32, np.float64):
         decoder = LabelThresholds().fit(scores.astype(dtype), Y)
         assert decoder.decode(scores.astype(dtype)).toarray()[:, 3].sum() == 0

@@ -3,6 +3,7 @@ import json
 import numpy as np
 import pytest
 from scipy import sparse
+from sklearn.metrics import f1_score
 
 from evenhand.multilabel import metrics
 
@@ -50,6 +51,29 @@ def test_buckets_are_means_over_present_labels(case):
     assert sum(row.n_labels for row in report.buckets) == Y.shape[1]
     overall = sum(row.n_present * row.f1 for row in report.buckets if row.n_present) / report.n_present
     assert overall == pytest.approx(report.f1.macro_present)
+
+
+def test_what_the_buckets_earn_sums_to_the_whole(case):
+    Y, scores, predicted, counts = case
+    report = metrics.evaluate(Y, scores, predicted, np.maximum(counts, 1), 400, ks=(1, 4))
+    for figure in ("precision_at", "recall_at", "ndcg_at", "psp_at", "psndcg_at"):
+        for k, whole in getattr(report, figure).items():
+            for groups in (report.parts, report.buckets):
+                assert sum(getattr(row, figure)[k] for row in groups) == pytest.approx(whole)
+    tail = metrics.head_middle_tail(np.maximum(counts, 1)).index == 2
+    first = np.argsort(-scores, axis=1)[:, :4]
+    hits = np.take_along_axis(Y.toarray(), first, axis=1) * tail[first]
+    assert report.parts[2].precision_at[4] == pytest.approx(hits.sum() / (4 * Y.shape[0]))
+    micro = f1_score(Y.toarray()[:, tail], predicted.toarray()[:, tail], average="micro")
+    assert report.parts[2].micro_f1 == pytest.approx(micro)
+
+
+def test_labels_that_shall_count_are_checked(case):
+    Y, scores, _, _ = case
+    with pytest.raises(ValueError, match=r"earned_by must be bool of shape \(120,\), not int64 of \(120,\)"):
+        metrics.precision_at_k(Y, scores, 1, earned_by=np.arange(120))
+    with pytest.raises(ValueError, match=r"not bool of \(3,\)"):
+        metrics.ndcg_at_k(Y, scores, 1, earned_by=[True, False, True])
 
 
 def test_report_is_strict_json():

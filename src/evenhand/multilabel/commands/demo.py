@@ -177,6 +177,7 @@ def _compare(train: MultilabelData, test: MultilabelData, outcomes: dict[str, _O
         size = f"{part.bucket} ({part.n_present} labels)"
         rows.append((f"{size}: mAP", *(per_cent(one.mean_average_precision) for one in found)))
         rows.append((f"{size}: F1", *(per_cent(one.f1) for one in found)))
+        rows.append((f"{size}: adds to PSP@5", *(per_cent(one.psp_at[5]) for one in found)))
     show_table("Head, middle and tail, %; F1 by decoder macro_f1", columns, rows)
 
 

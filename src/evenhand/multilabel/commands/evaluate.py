@@ -178,16 +178,27 @@ def show_report(report: Report, decoder: str) -> None:
     show_table(f"Label sets by decoder {decoder!r}, and mAP, %", ("", ""), rest)
     show_buckets("By part, %: means over the labels in these data", report.parts)
     show_buckets("By number of training positives, %", report.buckets)
+    show_shares("What hits of each part add to the rankings, %", report.parts)
 
 
 def show_buckets(title: str, buckets: tuple[BucketRow, ...]) -> None:
     """Print the rows of one grouping of labels."""
-    columns = ("", "labels", "in these data", "mAP", "precision", "recall", "F1")
+    columns = ("", "labels", "in these data", "mAP", "precision", "recall", "F1", "micro-F1")
     rows = []
     for one in buckets:
-        shares = (one.mean_average_precision, one.precision, one.recall, one.f1)
+        shares = (one.mean_average_precision, one.precision, one.recall, one.f1, one.micro_f1)
         rows.append((one.bucket, one.n_labels, one.n_present, *map(per_cent, shares)))
     show_table(title, columns, rows)
+
+
+def show_shares(title: str, buckets: tuple[BucketRow, ...]) -> None:
+    """Print how much of P@k and PSP@k the labels of each bucket earn."""
+    ks = list(buckets[0].precision_at)
+    rows = [
+        (one.bucket, *(per_cent(figure[k]) for figure in (one.precision_at, one.psp_at) for k in ks))
+        for one in buckets
+    ]
+    show_table(title, ("", *(f"{name}@{k}" for name in ("P", "PSP") for k in ks)), rows)
 
 
 def _ranks(ks: str) -> list[int]:

@@ -2,6 +2,9 @@
 
 Every figure is a mean over all instances; an instance without a true label counts as 0 in it, as in the
 Extreme Classification Repository's scripts. Of equal scores the lower label id is ranked first.
+
+Every figure can be asked for some labels alone (``earned_by``): the ranking and the best possible value stay
+those of all labels, and only hits of these labels count. The parts of head, middle and tail sum to the whole.
 """
 
 from __future__ import annotations
@@ -59,7 +62,9 @@ def propensities(
     return np.asarray(1 / (1 + c * (n_c + b) ** -a))
 
 
-def precision_at_k(Y_true: Any, scores: Any, k: int | Sequence[int]) -> dict[int, float]:
+def precision_at_k(
+    Y_true: Any, scores: Any, k: int | Sequence[int], *, earned_by: npt.ArrayLike | None = None
+) -> dict[int, float]:
     """P@k: the share of an instance's first k labels that are true.
 
     Parameters
@@ -69,6 +74,8 @@ def precision_at_k(Y_true: Any, scores: Any, k: int | Sequence[int]) -> dict[int
     scores : ndarray or sparse array, shape (n, L)
         Scores of all labels, or of each instance's candidates. Fewer than k candidates count as misses.
     k : int or sequence of int
+    earned_by : ndarray of bool, shape (L,), optional
+        Count only hits of these labels.
 
     Returns
     -------
@@ -78,18 +85,21 @@ def precision_at_k(Y_true: Any, scores: Any, k: int | Sequence[int]) -> dict[int
     Raises
     ------
     ValueError
-        If the shapes differ, a score is not finite or k is not a positive whole number.
+        If the shapes differ, a score is not finite, k is not a positive whole number or `earned_by`
+        does not fit.
 
     Examples
     --------
     >>> precision_at_k([[1, 0, 1], [0, 1, 0]], [[0.9, 0.5, 0.1], [0.2, 0.8, 0.1]], (1, 2))
     {1: 1.0, 2: 0.5}
     """
-    Y, _, hits, ks = _ranked(Y_true, scores, k)
+    Y, _, hits, ks = _ranked(Y_true, scores, k, earned_by)
     return {k: float(hits[:, :k].sum() / (Y.shape[0] * k)) for k in ks}
 
 
-def recall_at_k(Y_true: Any, scores: Any, k: int | Sequence[int]) -> dict[int, float]:
+def recall_at_k(
+    Y_true: Any, scores: Any, k: int | Sequence[int], *, earned_by: npt.ArrayLike | None = None
+) -> dict[int, float]:
     """R@k: the share of an instance's true labels that are among its first k.
 
     Parameters
@@ -97,6 +107,8 @@ def recall_at_k(Y_true: Any, scores: Any, k: int | Sequence[int]) -> dict[int, f
     Y_true : sparse array or array-like, shape (n, L)
     scores : ndarray or sparse array, shape (n, L)
     k : int or sequence of int
+    earned_by : ndarray of bool, shape (L,), optional
+        Count only hits of these labels.
 
     Returns
     -------
@@ -112,12 +124,14 @@ def recall_at_k(Y_true: Any, scores: Any, k: int | Sequence[int]) -> dict[int, f
     >>> recall_at_k([[1, 0, 1], [0, 1, 0]], [[0.9, 0.5, 0.1], [0.2, 0.8, 0.1]], (1, 2))
     {1: 0.75, 2: 0.75}
     """
-    Y, _, hits, ks = _ranked(Y_true, scores, k)
+    Y, _, hits, ks = _ranked(Y_true, scores, k, earned_by)
     n_true = np.maximum(np.diff(Y.indptr), 1)
     return {k: float(np.mean(hits[:, :k].sum(axis=1) / n_true)) for k in ks}
 
 
-def ndcg_at_k(Y_true: Any, scores: Any, k: int | Sequence[int]) -> dict[int, float]:
+def ndcg_at_k(
+    Y_true: Any, scores: Any, k: int | Sequence[int], *, earned_by: npt.ArrayLike | None = None
+) -> dict[int, float]:
     """nDCG@k: gain of the first k labels, discounted by rank, over the best possible of the instance.
 
     Parameters
@@ -125,6 +139,8 @@ def ndcg_at_k(Y_true: Any, scores: Any, k: int | Sequence[int]) -> dict[int, flo
     Y_true : sparse array or array-like, shape (n, L)
     scores : ndarray or sparse array, shape (n, L)
     k : int or sequence of int
+    earned_by : ndarray of bool, shape (L,), optional
+        Count only hits of these labels.
 
     Returns
     -------
@@ -144,12 +160,17 @@ def ndcg_at_k(Y_true: Any, scores: Any, k: int | Sequence[int]) -> dict[int, flo
     >>> ndcg_at_k([[0, 1, 0]], [[0.9, 0.5, 0.1]], 2)
     {2: 0.63...}
     """
-    Y, _, hits, ks = _ranked(Y_true, scores, k)
+    Y, _, hits, ks = _ranked(Y_true, scores, k, earned_by)
     return {k: float(_normalised_dcg(hits, np.diff(Y.indptr), k).mean()) for k in ks}
 
 
 def psp_at_k(
-    Y_true: Any, scores: Any, propensities: npt.ArrayLike, k: int | Sequence[int]
+    Y_true: Any,
+    scores: Any,
+    propensities: npt.ArrayLike,
+    k: int | Sequence[int],
+    *,
+    earned_by: npt.ArrayLike | None = None,
 ) -> dict[int, float]:
     """PSP@k: P@k with each true label weighted by 1/p_c, over the best possible value of the whole set.
 
@@ -160,6 +181,8 @@ def psp_at_k(
     propensities : array-like, shape (L,)
         p_c in (0, 1], see `propensities`.
     k : int or sequence of int
+    earned_by : ndarray of bool, shape (L,), optional
+        Count only hits of these labels.
 
     Returns
     -------
@@ -181,12 +204,17 @@ def psp_at_k(
     >>> psp_at_k([[1, 1]], [[0.9, 0.1]], [0.5, 0.25], (1, 2))
     {1: 0.5, 2: 1.0}
     """
-    gains, ideal, _, ks = _propensity_gains(Y_true, scores, propensities, k)
+    gains, ideal, _, ks = _propensity_gains(Y_true, scores, propensities, k, earned_by)
     return {k: _ratio(gains[:, :k].sum(), ideal[:, :k].sum()) for k in ks}
 
 
 def psndcg_at_k(
-    Y_true: Any, scores: Any, propensities: npt.ArrayLike, k: int | Sequence[int]
+    Y_true: Any,
+    scores: Any,
+    propensities: npt.ArrayLike,
+    k: int | Sequence[int],
+    *,
+    earned_by: npt.ArrayLike | None = None,
 ) -> dict[int, float]:
     """PSnDCG@k: nDCG@k with each true label weighted by 1/p_c, over the best possible value of the whole set.
 
@@ -197,6 +225,8 @@ def psndcg_at_k(
     propensities : array-like, shape (L,)
         p_c in (0, 1], see `propensities`.
     k : int or sequence of int
+    earned_by : ndarray of bool, shape (L,), optional
+        Count only hits of these labels.
 
     Returns
     -------
@@ -219,7 +249,7 @@ def psndcg_at_k(
     >>> psndcg_at_k([[1, 1]], [[0.9, 0.1]], [0.5, 0.25], (1, 2))
     {1: 0.5, 2: 0.85...}
     """
-    gains, ideal, n_true, ks = _propensity_gains(Y_true, scores, propensities, k)
+    gains, ideal, n_true, ks = _propensity_gains(Y_true, scores, propensities, k, earned_by)
     return {
         k: _ratio(_normalised_dcg(gains, n_true, k).sum(), _normalised_dcg(ideal, n_true, k).sum())
         for k in ks
@@ -296,13 +326,21 @@ def as_propensities(propensities: npt.ArrayLike, n_labels: int) -> npt.NDArray[n
 
 
 def _ranked(
-    Y_true: Any, scores: Any, k: int | Sequence[int]
+    Y_true: Any, scores: Any, k: int | Sequence[int], earned_by: npt.ArrayLike | None
 ) -> tuple[sparse.csr_array[Any], npt.NDArray[np.int64], npt.NDArray[np.bool_], tuple[int, ...]]:
-    """Truth, label ids by rank (n, max k), whether each is true, and the wanted k."""
+    """Truth, label ids by rank (n, max k), whether each is true and counts, and the wanted k."""
     Y = as_truth(Y_true)
     ks = as_ks(k)
     ids = rank_labels(as_scores(scores, shape=Y.shape), max(ks))
-    return Y, ids, _hits(ids, Y.indptr, Y.indices), ks
+    hits = _hits(ids, Y.indptr, Y.indices)
+    if earned_by is not None:
+        counting = np.asarray(earned_by)
+        if counting.shape != (Y.shape[1],) or counting.dtype != bool:
+            raise ValueError(
+                f"earned_by must be bool of shape ({Y.shape[1]},), not {counting.dtype} of {counting.shape}"
+            )
+        hits &= counting[ids]
+    return Y, ids, hits, ks
 
 
 def as_ks(k: int | Sequence[int]) -> tuple[int, ...]:
@@ -334,10 +372,14 @@ def as_ks(k: int | Sequence[int]) -> tuple[int, ...]:
 
 
 def _propensity_gains(
-    Y_true: Any, scores: Any, propensities: npt.ArrayLike, k: int | Sequence[int]
+    Y_true: Any,
+    scores: Any,
+    propensities: npt.ArrayLike,
+    k: int | Sequence[int],
+    earned_by: npt.ArrayLike | None,
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64], npt.NDArray[np.int64], tuple[int, ...]]:
     """1/p of the hits by rank, the same for the best possible ranking, true labels an instance, and the k."""
-    Y, ids, hits, ks = _ranked(Y_true, scores, k)
+    Y, ids, hits, ks = _ranked(Y_true, scores, k, earned_by)
     inverse = 1 / as_propensities(propensities, Y.shape[1])
     best = rank_labels(sparse.csr_array((inverse[Y.indices], Y.indices, Y.indptr), shape=Y.shape), max(ks))
     ideal = np.where(best >= 0, inverse[best], 0.0)

@@ -15,7 +15,6 @@ from evenhand.multilabel.metrics.average_precision import average_precision
 from evenhand.multilabel.metrics.buckets import (
     Buckets,
     bottom_half,
-    by_bucket,
     frequency_buckets,
     head_middle_tail,
     rare_labels,
@@ -46,6 +45,10 @@ class BucketRow:
         Its labels, and those of them that are true at least once in the test set.
     mean_average_precision, precision, recall, f1 : float
         Means over the present labels; NaN where there is none.
+    micro_f1 : float
+        Of all decisions about these labels; NaN where none is true or taken.
+    precision_at, recall_at, ndcg_at, psp_at, psndcg_at : dict of int to float
+        What hits of these labels add to the figure of all labels, by k.
     """
 
     bucket: str
@@ -55,6 +58,12 @@ class BucketRow:
     precision: float
     recall: float
     f1: float
+    micro_f1: float
+    precision_at: dict[int, float]
+    recall_at: dict[int, float]
+    ndcg_at: dict[int, float]
+    psp_at: dict[int, float]
+    psndcg_at: dict[int, float]
 
 
 @dataclass(frozen=True)
@@ -190,23 +199,35 @@ def evaluate(
     labels = confusion(Y, Y_pred)
     precisions = average_precision(Y, scores)
     present = labels.support > 0
+
+    def rankings(among: npt.NDArray[np.bool_] | None) -> dict[str, dict[int, float]]:
+        return {
+            "precision_at": precision_at_k(Y, best, ks, earned_by=among),
+            "recall_at": recall_at_k(Y, best, ks, earned_by=among),
+            "ndcg_at": ndcg_at_k(Y, best, ks, earned_by=among),
+            "psp_at": psp_at_k(Y, best, p, ks, earned_by=among),
+            "psndcg_at": psndcg_at_k(Y, best, p, ks, earned_by=among),
+        }
+
+    def rows(groups: Buckets) -> tuple[BucketRow, ...]:
+        return tuple(
+            _bucket_row(name, groups.index == i, labels, precisions, rankings(groups.index == i))
+            for i, name in enumerate(groups.names)
+        )
+
     return Report(
         n_instances=Y.shape[0],
         n_labels=Y.shape[1],
         n_unlabelled=int(np.sum(np.diff(Y.indptr) == 0)),
         n_present=int(present.sum()),
         n_unseen=int(np.sum(n_c == 0)),
-        precision_at=precision_at_k(Y, best, ks),
-        recall_at=recall_at_k(Y, best, ks),
-        ndcg_at=ndcg_at_k(Y, best, ks),
-        psp_at=psp_at_k(Y, best, p, ks),
-        psndcg_at=psndcg_at_k(Y, best, p, ks),
+        **rankings(None),
         f1=f1(Y, Y_pred),
         rare_f1=mean_over(labels.f1, rare_labels(n_c) & present),
         bottom_half_f1=mean_over(labels.f1, bottom_half(n_c) & present),
         mean_average_precision=mean_over(precisions, present),
-        parts=_bucket_rows(labels, precisions, head_middle_tail(n_c)),
-        buckets=_bucket_rows(labels, precisions, frequency_buckets(n_c)),
+        parts=rows(head_middle_tail(n_c)),
+        buckets=rows(frequency_buckets(n_c)),
     )
 
 
@@ -271,17 +292,25 @@ def label_table(
     return pl.DataFrame(columns)
 
 
-def _bucket_rows(
-    labels: Confusion, precisions: npt.NDArray[np.float64], buckets: Buckets
-) -> tuple[BucketRow, ...]:
-    present = labels.support > 0
-    shown = [precisions, labels.precision, labels.recall, labels.f1]
-    means = np.column_stack([by_bucket(np.where(present, values, np.nan), buckets) for values in shown])
-    return tuple(
-        BucketRow(
-            name, int(buckets.sizes[i]), int(np.sum(present & (buckets.index == i))), *means[i].tolist()
-        )
-        for i, name in enumerate(buckets.names)
+def _bucket_row(
+    name: str,
+    members: npt.NDArray[np.bool_],
+    labels: Confusion,
+    precisions: npt.NDArray[np.float64],
+    rankings: dict[str, dict[int, float]],
+) -> BucketRow:
+    present = members & (labels.support > 0)
+    right, wrong, missed = (int(one[members].sum()) for one in (labels.tp, labels.fp, labels.fn))
+    return BucketRow(
+        name,
+        int(members.sum()),
+        int(present.sum()),
+        mean_over(precisions, present),
+        mean_over(labels.precision, present),
+        mean_over(labels.recall, present),
+        mean_over(labels.f1, present),
+        2 * right / (2 * right + wrong + missed) if right + wrong + missed else math.nan,
+        **rankings,
     )
 
 
