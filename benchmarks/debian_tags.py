@@ -6,8 +6,9 @@ frequency; and paired differences with 95 % intervals (Student's t over seeds).
 
     python benchmarks/debian_tags.py --seeds 5 --out runs/debian-tags
 
-One JSON file for the timings and one a seed are written to --out; what is there is not measured again, so that
-an interrupted run can go on. The packages, texts and tags come from the machine's own package index (`datasets.debian_tags`).
+One JSON file for the timings and one a seed are written to --out; what is there is not measured again, so
+that an interrupted run can go on. The packages, texts and tags come from the machine's own package index
+(`datasets.debian_tags`).
 
 The peers get the same folds (by source package), the same calibration and the same search for thresholds on
 their own out-of-fold scores. C is 0.3 for the squared hinge and 3 for the logistic loss, taken from earlier

@@ -250,6 +250,16 @@ def test_a_warm_start_finds_the_same_optimum_in_fewer_sweeps(loss):
     assert solve(X, objective, loss, tolerance=1e-5, start=before).sweeps <= 2
 
 
+def test_a_player_that_was_alone_starts_warm_in_a_team():
+    X, signs = problem()
+    team = replace(team_objective(signs), offset=np.zeros(signs.shape), scale=np.ones(signs.shape[1]))
+    alone = Objective(signs, team.own_weight + team.team_weight)  # the same problem, said with one loss
+    start = solve(X, alone, "squared_hinge").dual
+    cold, warm = (solve(X, team, "squared_hinge", tolerance=1e-4, start=s) for s in (None, start))
+    assert warm.sweeps < cold.sweeps
+    np.testing.assert_allclose(warm.weights, cold.weights, atol=2e-4, rtol=0)
+
+
 @pytest.mark.parametrize("loss", LOSSES)
 @pytest.mark.parametrize("warm", [False, True])
 def test_held_out_rows_have_no_say(loss, warm):

@@ -186,7 +186,8 @@ def best_response(
     seed : int
         Orders the rows.
     start : ndarray, shape (T, n, B), optional
-        ``dual`` of an earlier solution for the same block.
+        ``dual`` of an earlier solution for the same block. One of the player alone (T = 1) starts a problem
+        with a team too.
 
     Returns
     -------
@@ -255,8 +256,9 @@ def _start(
     """Dual variables and the weights Σ_n α_n (x_n, 1) that belong to them."""
     dtype = rows.values.dtype
     dual = np.zeros(shape, dtype)
-    if start is not None and start.shape == shape:  # without the rows that have no say this time
-        dual[:, train_rows] = start[:, train_rows]
+    if start is not None and start.shape[1:] == shape[1:] and len(start) <= len(dual):
+        own = slice(len(dual) - len(start), None)  # the loss of the player's own score stands last
+        dual[own, train_rows] = start[:, train_rows]  # without the rows that have no say this time
     weights = np.zeros((rows.n_features + 1, shape[2]), dtype)
     if dual.any():
         _gather(rows.indptr, rows.indices, rows.values, dual.sum(axis=0), weights)

@@ -346,7 +346,7 @@ class _Game:
         return None if kept is None else kept.toarray().reshape(-1, len(self.row_weights), kept.shape[1])
 
     def _keep_dual(self, player: int, number: int, fold: int, solution: Solution) -> None:
-        if self.settings.rounds > 1:
+        if self.settings.rounds and len(self.owners) > 1:
             flat = solution.dual.reshape(-1, solution.dual.shape[-1])
             self.duals[player, number, fold] = sparse.csr_array(flat)
 
