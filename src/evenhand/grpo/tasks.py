@@ -1,0 +1,360 @@
+r"""Tasks with answers that can be verified, as data sets for TRL: from files, and made by reasoning-gym.
+
+Every reader gives a `datasets.Dataset` with the columns `prompt` (text, or messages), `answer` (text) and
+`problem_id` (text, no two alike), in the order of the source. `rewards.accuracy` takes `answer`;
+`procedural_tasks` adds the column that `rewards.procedural_accuracy` takes.
+"""
+
+from __future__ import annotations
+
+import difflib
+import gzip
+import json
+import math
+import os
+import re
+import zlib
+from collections.abc import Callable, Iterator, Mapping
+from decimal import Decimal
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+import datasets
+import pyarrow  # type: ignore[import-untyped]
+import pyarrow.parquet  # type: ignore[import-untyped]
+
+from evenhand.grpo.answers import after_hashes, last_boxed
+
+AnswerForm: TypeAlias = Literal["whole", "hashes", "boxed"]
+"""Where the answer stands in its field: the whole field, after the last `####`, or in the last box."""
+
+BOXED_INSTRUCTION = r"Please reason step by step, and put your final answer within \boxed{}."
+TAGS_INSTRUCTION = "Put your final answer between <answer> and </answer>."
+
+_UNBRACED_BOX = re.compile(r"\\boxed\s+([^\s$]+)")
+
+
+class TaskError(ValueError):
+    """A source of tasks cannot be used; the message names the file, the line or row, and the field."""
+
+
+def read_tasks(
+    path: str | os.PathLike[str],
+    *,
+    prompt: str = "prompt",
+    answer: str = "answer",
+    problem_id: str | None = None,
+    form: AnswerForm = "whole",
+    instruction: str = "",
+    conversational: bool = False,
+) -> datasets.Dataset:
+    r"""Read problems with answers from JSON lines or Parquet.
+
+    Parameters
+    ----------
+    path : path-like
+        `.jsonl` or `.json` (one object a line), either of them with `.gz`, or `.parquet`.
+    prompt, answer : str
+        The fields that hold the problem and its answer. A problem is text, or a list of messages with `role`
+        and `content`. An answer is text, a number, or a list of one of these.
+    problem_id : str, optional
+        The field that names a problem; by default problems are numbered by line or row, from 1.
+    form : {"whole", "hashes", "boxed"}, default="whole"
+        Where the answer stands in its field.
+    instruction : str, default=""
+        Put behind every problem that is text, after an empty line; for example `BOXED_INSTRUCTION`.
+    conversational : bool, default=False
+        Make every problem that is text a user's message, so that TRL applies the model's chat template.
+
+    Returns
+    -------
+    datasets.Dataset
+        Columns `prompt`, `answer`, `problem_id`.
+
+    Raises
+    ------
+    TaskError
+        If the file cannot be read or is empty, a field is missing, empty or of another kind, there is no
+        answer in the wanted form, or two problems have one name.
+
+    Notes
+    -----
+    That an answer can be read as mathematics is not checked here: `rewards.check_answers` does that.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> folder = tempfile.TemporaryDirectory()
+    >>> path = Path(folder.name, "two.jsonl")
+    >>> _ = path.write_text('{"q": "1 + 1?", "a": "one more: #### 2"}\n{"q": "2 + 2?", "a": "#### 4"}\n')
+    >>> read_tasks(path, prompt="q", answer="a", form="hashes")[0]
+    {'prompt': '1 + 1?', 'answer': '2', 'problem_id': '1'}
+    >>> folder.cleanup()
+    """
+    if form not in _FORMS:
+        raise TaskError(f"form {form!r} is not known; take one of {', '.join(_FORMS)}")
+    columns: dict[str, list[Any]] = {"prompt": [], "answer": [], "problem_id": []}
+    seen: dict[str, str] = {}
+    wanted = [field for field in (prompt, answer, problem_id) if field is not None]
+    for number, place, row in _rows(Path(path), wanted):
+        question = _prompt_of(row, prompt, place)
+        columns["prompt"].append(_as_prompt(question, instruction, conversational))
+        columns["answer"].append(_answer_of(row, answer, form, place))
+        name = (
+            str(number) if problem_id is None else _plain(_field(row, problem_id, place), problem_id, place)
+        )
+        if name in seen:
+            raise TaskError(
+                f"{place}, field {problem_id!r}: {name!r} already names the problem at {seen[name]}"
+            )
+        seen[name] = place
+        columns["problem_id"].append(name)
+    if not seen:
+        raise TaskError(f"{path}: the file holds no problem")
+    try:
+        return datasets.Dataset.from_dict(columns)
+    except pyarrow.ArrowInvalid as error:
+        raise TaskError(f"{path}, field {prompt!r}: give all problems as text or all as messages") from error
+
+
+def read_gsm8k(
+    path: str | os.PathLike[str], *, instruction: str = BOXED_INSTRUCTION, conversational: bool = False
+) -> datasets.Dataset:
+    """Read a file in GSM8K's form: fields `question` and `answer`, the answer's number after `####`.
+
+    Parameters
+    ----------
+    path, instruction, conversational
+        As for `read_tasks`.
+
+    Returns
+    -------
+    datasets.Dataset
+        As from `read_tasks`.
+    """
+    return read_tasks(
+        path,
+        prompt="question",
+        answer="answer",
+        form="hashes",
+        instruction=instruction,
+        conversational=conversational,
+    )
+
+
+def read_math(
+    path: str | os.PathLike[str], *, instruction: str = BOXED_INSTRUCTION, conversational: bool = False
+) -> datasets.Dataset:
+    r"""Read a file in MATH's form: fields `problem` and `solution`, the answer in the solution's last box.
+
+    Parameters
+    ----------
+    path, instruction, conversational
+        As for `read_tasks`.
+
+    Returns
+    -------
+    datasets.Dataset
+        As from `read_tasks`.
+    """
+    return read_tasks(
+        path,
+        prompt="problem",
+        answer="solution",
+        form="boxed",
+        instruction=instruction,
+        conversational=conversational,
+    )
+
+
+def procedural_tasks(
+    name: str,
+    *,
+    size: int,
+    seed: int = 0,
+    instruction: str = TAGS_INSTRUCTION,
+    conversational: bool = False,
+    **options: Any,
+) -> datasets.Dataset:
+    """Make problems with reasoning-gym.
+
+    Parameters
+    ----------
+    name : str
+        Of one of its tasks, such as "chain_sum".
+    size : int
+        Number of problems.
+    seed : int, default=0
+        The same seed gives the same problems. A training and an evaluation set need different seeds.
+    instruction, conversational
+        As for `read_tasks`.
+    **options
+        Of the task, as reasoning-gym names them; values that JSON holds.
+
+    Returns
+    -------
+    datasets.Dataset
+        Columns `prompt`, `answer`, `problem_id`, and `procedural`: what `rewards.procedural_accuracy` needs
+        to make the item again and score an answer to it. `answer` is one right answer ("" where the task has
+        none); others may be right too, so judge by the reward.
+
+    Raises
+    ------
+    TaskError
+        If reasoning-gym is not installed, has no such task, or refuses an option.
+    """
+    if isinstance(size, bool) or not isinstance(size, int) or size < 1:
+        raise TaskError(f"size must be a whole number of problems, at least 1, not {size!r}")
+    options = {**options, "seed": seed, "size": size}
+    source = _procedural_source(name, options)
+    columns: dict[str, list[Any]] = {"prompt": [], "answer": [], "problem_id": [], "procedural": []}
+    for index in range(size):
+        item = source[index]
+        digest = sha256(item["question"].encode()).hexdigest()[:16]
+        description = {"name": name, "options": options, "index": index, "question": digest}
+        columns["prompt"].append(_as_prompt(item["question"], instruction, conversational))
+        columns["answer"].append("" if item["answer"] is None else str(item["answer"]))
+        columns["problem_id"].append(f"{name}-{seed}-{index}")
+        columns["procedural"].append(json.dumps(description))
+    return datasets.Dataset.from_dict(columns)
+
+
+def _procedural_source(name: str, options: Mapping[str, Any]) -> Any:
+    try:
+        import reasoning_gym
+        from reasoning_gym.factory import DATASETS
+    except ImportError as error:
+        raise TaskError(
+            "procedural tasks need reasoning-gym, which is not part of evenhand[grpo] since it wants a C"
+            " compiler: pip install 'evenhand[procedural]'"
+        ) from error
+    if name not in DATASETS:
+        near = difflib.get_close_matches(name, DATASETS, n=3)
+        hint = f"; did you mean {' or '.join(near)}?" if near else f"; it has {', '.join(sorted(DATASETS))}"
+        raise TaskError(f"reasoning-gym has no task {name!r}{hint}")
+    try:
+        json.dumps(options)
+        return reasoning_gym.create_dataset(name, **options)
+    except (TypeError, ValueError, AssertionError) as error:
+        raise TaskError(
+            f"reasoning-gym's task {name!r} refuses its options {dict(options)!r}: {error}"
+        ) from error
+
+
+def _rows(path: Path, fields: list[str]) -> Iterator[tuple[int, str, Mapping[str, Any]]]:
+    name = path.name.removesuffix(".gz")
+    if name.endswith((".jsonl", ".json")):
+        return _json_rows(path)
+    if path.name.endswith(".parquet"):
+        return _parquet_rows(path, fields)
+    raise TaskError(f"{path}: not .jsonl, .json, .jsonl.gz, .json.gz or .parquet; convert the file")
+
+
+def _json_rows(path: Path) -> Iterator[tuple[int, str, Mapping[str, Any]]]:
+    number = 0
+    try:
+        with gzip.open(path) if path.name.endswith(".gz") else open(path, "rb") as file:
+            for number, line in enumerate(file, 1):
+                yield number, f"{path}:{number}", _json_object(line, path, number)
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise TaskError(f"{path}: not a sound gzip file ({error}); fetch it again") from error
+    except OSError as error:
+        raise TaskError(f"{path}: {error.strerror or error}") from error
+
+
+def _json_object(line: bytes, path: Path, number: int) -> Mapping[str, Any]:
+    if number == 1:
+        line = line.removeprefix(b"\xef\xbb\xbf")
+    try:
+        row = json.loads(line)
+    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+        what = "blank line; take it out" if not line.strip() else f"not one JSON object a line ({error})"
+        raise TaskError(f"{path}:{number}: {what}") from error
+    if not isinstance(row, dict):
+        raise TaskError(f"{path}:{number}: {type(row).__name__} in place of a JSON object")
+    return row
+
+
+def _parquet_rows(path: Path, fields: list[str]) -> Iterator[tuple[int, str, Mapping[str, Any]]]:
+    try:
+        with pyarrow.parquet.ParquetFile(path) as file:
+            present = [field for field in fields if field in file.schema_arrow.names]
+            number = 0
+            for batch in file.iter_batches(columns=present):
+                for row in batch.to_pylist():
+                    number += 1
+                    yield number, f"{path}: row {number}", row
+    except (OSError, pyarrow.ArrowException) as error:
+        raise TaskError(f"{path}: cannot be read as Parquet ({error})") from error
+
+
+def _field(row: Mapping[str, Any], field: str, place: str) -> Any:
+    if field not in row:
+        there = ", ".join(map(repr, row)) or "none of those asked for"
+        raise TaskError(f"{place}: no field {field!r}; there are {there}")
+    return row[field]
+
+
+def _prompt_of(row: Mapping[str, Any], field: str, place: str) -> str | list[dict[str, str]]:
+    value = _field(row, field, place)
+    if isinstance(value, str) and value.strip():
+        return value
+    if isinstance(value, list) and value and all(_is_message(part) for part in value):
+        return [{"role": part["role"], "content": part["content"]} for part in value]
+    raise TaskError(
+        f"{place}, field {field!r}: {value!r:.80} is neither text nor messages with role and content"
+    )
+
+
+def _is_message(part: Any) -> bool:
+    return (
+        isinstance(part, dict) and isinstance(part.get("role"), str) and isinstance(part.get("content"), str)
+    )
+
+
+def _as_prompt(question: str | list[dict[str, str]], instruction: str, conversational: bool) -> Any:
+    if isinstance(question, list):
+        return question
+    text = f"{question}\n\n{instruction}" if instruction else question
+    return [{"role": "user", "content": text}] if conversational else text
+
+
+def _answer_of(row: Mapping[str, Any], field: str, form: AnswerForm, place: str) -> str:
+    value = _field(row, field, place)
+    if isinstance(value, list):
+        if len(value) != 1:
+            raise TaskError(f"{place}, field {field!r}: a list of {len(value)} answers; give one")
+        (value,) = value
+    find, wanted = _FORMS[form]
+    found = find(_plain(value, field, place))
+    if found is None:
+        raise TaskError(f"{place}, field {field!r}: {wanted}")
+    if not found.strip():
+        raise TaskError(f"{place}, field {field!r}: the answer is empty")
+    return found.strip()
+
+
+def _plain(value: Any, field: str, place: str) -> str:
+    """Text as it is, and a number as text without an exponent or a needless ".0"."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    if isinstance(value, float) and math.isfinite(value):
+        return str(int(value)) if value.is_integer() else f"{Decimal(repr(value)):f}"
+    raise TaskError(f"{place}, field {field!r}: {value!r:.80} is neither text nor a number")
+
+
+def _boxed(solution: str) -> str | None:
+    boxed = last_boxed(solution)
+    if boxed is None and (unbraced := _UNBRACED_BOX.findall(solution)):  # MATH has a few of these
+        return str(unbraced[-1])
+    return boxed
+
+
+_FORMS: Mapping[str, tuple[Callable[[str], str | None], str]] = {
+    "whole": (lambda text: text, ""),
+    "hashes": (after_hashes, "no #### before an answer"),
+    "boxed": (_boxed, r"no \boxed{} with the answer"),
+}
