@@ -1,24 +1,24 @@
-"""The weight f(o_i) that each scheme gives a response, and the objective they imply: pure functions on tensors.
+"""The weight f(o_i) that each scheme gives a response, and the objective they imply, as pure functions.
 
 One objective holds every scheme (arXiv:2510.06870, written for one prompt with responses o_1..o_G):
 
-    J = 1/N · Σ_i f(o_i) Σ_t ℓ_{i,t},  N = Σ_j |o_j|,  ℓ_{i,t} = min(ρ_{i,t} A_i, clip(ρ_{i,t}, 1−ε, 1+ε) A_i).
+    J = 1/N · Σ_i f(o_i) Σ_t ℓ_{i,t},  N = Σ_j |o_j|,  ℓ_{i,t} = min(ρ_{i,t} A_i, clip(ρ_{i,t}, 1−ε, 1+ε) A_i)
 
-Over a batch of several prompts N counts the tokens of all of them, and f is chosen so that J is the loss that the
-scheme's authors published; `response_weights` says how for each. [P] marks what the paper states, [D] our decisions
-(METHODS.md, section 2).
+Over a batch of several prompts N counts the tokens of all of them, and f is chosen so that J is the loss that
+the scheme's authors published; `response_weights` says how for each. [P] marks what the paper states, [D] our
+decisions (METHODS.md, section 2).
 
 Shapes throughout: B responses in a batch, P prompts (groups), G responses a group, T tokens.
 
-- ``lengths`` (B,): |o_i|, the tokens of a response that count in the loss. Integers are answered in torch's default
-  dtype; a floating tensor of whole numbers is answered in its own.
+- ``lengths`` (B,): |o_i|, the tokens of a response that count in the loss. Integers are answered in torch's
+  default dtype; a floating tensor of whole numbers is answered in its own.
 - ``group_ids`` (B,): integers, equal for the responses of one prompt; rows come in any order.
-- ``counted`` (B,) or (P, G): False on a response that is masked as a whole (TRL's `mask_truncated_completions`). Its
-  weight is 0, and neither μ, σ, the softmax nor G knows of it [D]. Without `counted` every row counts, one without
-  tokens too.
+- ``counted`` (B,) or (P, G): False on a response that is masked as a whole (TRL's
+  `mask_truncated_completions`). Its weight is 0, and neither μ, σ, the softmax nor G knows of it [D]. Without
+  `counted` every row counts, one without tokens too.
 
-μ, σ and the softmax belong to whole groups, and for some schemes to the whole batch: work the weights out before
-rows are split over micro-batches or processes, and carry them along [D].
+μ, σ and the softmax belong to whole groups, and for some schemes to the whole batch: work the weights out
+before rows are split over micro-batches or processes, and carry them along [D].
 """
 
 from __future__ import annotations
@@ -108,9 +108,9 @@ def length_bases(
 
     Notes
     -----
-    "lambda": arXiv:2510.06870 [P]. "power": ours [D]; there a response without tokens is taken to have one, as in
-    GRPO's mean over its tokens, so that the power exists. ``(bases <= SMALLEST_BASE).sum()`` is how many h were
-    clamped.
+    "lambda": arXiv:2510.06870 [P]. "power": ours [D]; there a response without tokens is taken to have one,
+    as in GRPO's mean over its tokens, so that the power exists. ``(bases <= SMALLEST_BASE).sum()`` is how
+    many h were clamped.
 
     Examples
     --------
@@ -142,7 +142,7 @@ def preference_weights(
     Returns
     -------
     Tensor, shape (P, G), dtype of `bases`
-        f ≥ 0, with the sum G (the counted ones) in each row. Exactly 1.0 at λ = 0 and where all bases are equal.
+        f ≥ 0, with sum G (the counted ones) in each row. Exactly 1.0 at λ = 0 and where all bases are equal.
 
     Raises
     ------
@@ -153,7 +153,8 @@ def preference_weights(
     Notes
     -----
     "lambda": arXiv:2510.06870 [P]. "power": ours [D]; f ∝ |o_i|^λ, at λ = −1 GRPO up to a scale per group.
-    Worked out as e^{g_i} over the mean of e^{g_j}: exactly 1 where all g are equal, as G times a softmax is not.
+    Worked out as e^{g_i} over the mean of e^{g_j}: exactly 1 where all g are equal, as G times a softmax is
+    not.
 
     Examples
     --------
@@ -253,27 +254,28 @@ def response_weights(
     -----
     With S_i = Σ_t ℓ_{i,t}, and with N tokens, B responses and μ = N/B counted over the whole batch:
 
-    ========  ============================  ========================================================
+    ========  ============================  ============================================================
     scheme    f(o_i)                        J = Σ_i f(o_i) S_i / N
-    ========  ============================  ========================================================
+    ========  ============================  ============================================================
     dapo      1                             mean over all tokens
     bnpo      1                             the same, once `aggregate` is given N of the local batch
     grpo      μ/max(|o_i|, 1)               mean over responses of the mean over their tokens
     dr_grpo   μ/L_max; μ without a budget   Σ S_i/(B L_max); Σ S_i/B
     luspo     μ                             Σ S_i/B, with one term per sequence as ℓ_{i,t}
-    delta_l   G |o_i|^{−α}/Σ_j |o_j|^{−α}   Σ S_i |o_i|^{−α}/Σ_j |o_j|^{−α}, over the prompts and μ
+    delta_l   G |o_i|^{−α}/Σ_j |o_j|^{−α}   mean over prompts of Σ S_i |o_i|^{−α}/Σ_j |o_j|^{−α}, over μ
     balanced  μ/(mean length of the rows    n₊ token-mean over A > 0 + n₋ token-mean over A < 0,
               of the group with the same    summed over groups, over B
               sign of A); 0 where A = 0
     lambda    G softmax(h^λ), h = 1 + r z   the paper's; at λ = 0 dapo, to the bit
     power     G softmax(λ log(|o_i|/μ_G))   at λ = 0 dapo, to the bit; at λ = −1 grpo up to a scale
                                             per group, within rounding
-    ========  ============================  ========================================================
+    ========  ============================  ============================================================
 
-    For one prompt grpo is μ/|o_i| and dr_grpo μ, as in the paper's table. Our readings [D]: LUSPO publishes |o_i|
-    times a clipped term per sequence; the sum of that term over tokens has the factor |o_i| already, so f is the
-    same for every response. ΔL's constant M is taken to be μ, which keeps J on the scale of dapo, and its sum runs
-    over the prompt's group; it is "power" at λ = −α. In "balanced" a group weighs as many responses as it counts.
+    For one prompt grpo is μ/|o_i| and dr_grpo μ, as in the paper's table. Our readings [D]: LUSPO publishes
+    |o_i| times a clipped term per sequence; the sum of that term over tokens has the factor |o_i| already, so
+    f is the same for every response. ΔL's constant M is taken to be μ, which keeps J on the scale of dapo,
+    and its sum runs over the prompt's group; it is "power" at λ = −α. In "balanced" a group weighs as many
+    responses as it counts.
 
     Examples
     --------
@@ -315,8 +317,8 @@ def aggregate(per_token: Tensor, mask: Tensor, weights: Tensor, n_tokens: float 
     weights : Tensor, shape (B,)
         f(o_i).
     n_tokens : float or Tensor, shape ()
-        N, the tokens of the optimiser step over all micro-batches and processes; then the J of the parts add up
-        to that of the batch. 0 is taken as 1, so that J of no tokens is 0.
+        N, the tokens of the optimiser step over all micro-batches and processes; then the J of the parts add
+        up to that of the batch. 0 is taken as 1, so that J of no tokens is 0.
 
     Returns
     -------
@@ -445,8 +447,8 @@ def _logits(form: Form, bases: Tensor, lam: float | Tensor) -> Tensor:
     logits: Tensor = bases**lam
     if not bool(logits.isfinite().all()):
         raise ValueError(
-            f"h^λ is not finite at λ = {torch.as_tensor(lam).item():g} for an h between {bases.min().item():g} "
-            f"and {bases.max().item():g}; use a smaller r or keep λ in narrower bounds"
+            f"h^λ is not finite at λ = {torch.as_tensor(lam).item():g}, where h runs from "
+            f"{bases.min().item():g} to {bases.max().item():g}; use a smaller r or keep λ in narrower bounds"
         )
     return logits
 

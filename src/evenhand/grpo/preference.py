@@ -21,8 +21,8 @@ class LearnablePreference:
     Parameters
     ----------
     form : {"lambda", "power"}
-        Which weights λ belongs to (`evenhand.grpo.aggregation.preference_weights`); a state of the other form is
-        refused.
+        Which weights λ belongs to (`evenhand.grpo.aggregation.preference_weights`); a state of the other form
+        is refused.
     start : float
         λ before the first step. 0 is DAPO.
     learning_rate : float
@@ -40,8 +40,8 @@ class LearnablePreference:
     Notes
     -----
     λ ← clip(λ + η (∂J/∂λ − κ λ), bounds). SGD without momentum or decay, start 0 and [−3, 3] are those of the
-    authors' code [A]; the pull is ours [D]. A clamp in the forward pass instead of the projection would freeze λ at
-    a bound, since no gradient passes it.
+    authors' code [A]; the pull is ours [D]. A clamp in the forward pass instead of the projection would
+    freeze λ at a bound, since no gradient passes it.
 
     Examples
     --------
