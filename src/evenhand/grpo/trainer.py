@@ -1,0 +1,535 @@
+"""λ-GRPO on TRL: `LambdaGRPOConfig`, and `LambdaGRPOTrainer`, TRL's trainer with a weight on each response.
+
+How it works. TRL scores whole groups, then shuffles and splits the rows. So, while groups are whole, each row
+is given its group's bases (h, or |o|/μ) and its own place among them; shuffling and splitting then do no
+harm. Just before TRL's loss the advantages are multiplied by the weights f(o_i; λ): the clipped surrogate is
+homogeneous in the advantage, so that this weights the surrogate and leaves the KL term and the entropy bonus
+alone. The loss's derivative by these advantages holds S_i, each response's part of the surrogate, and so,
+with ∂f/∂λ in closed form, ∂J/∂λ.
+"""
+
+import json
+import math
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate.logging import get_logger
+from torch import Tensor
+from trl import GRPOConfig, GRPOTrainer
+
+from evenhand.grpo.aggregation import (
+    SMALLEST_BASE,
+    length_bases,
+    preference_gradient,
+    preference_slopes,
+    preference_weights,
+    response_weights,
+    standardised_lengths,
+)
+from evenhand.grpo.diagnostics import (
+    advantage_length_correlation,
+    informative_fraction,
+    longest_quarter_share,
+    mean_spread,
+)
+from evenhand.grpo.preference import LearnablePreference
+
+logger = get_logger(__name__)
+
+_FORMS = ("lambda", "power")  # weights that have a λ
+_FIXED_SCHEMES = ("delta_l", "balanced")  # weights that have none, and that TRL lacks
+_BASE_LOSSES = ("dapo", "cispo", "vespo")  # TRL's losses that divide by the tokens of the whole batch
+_NEARLY_DAPO = 0.02  # |r·λ| below which a run is DAPO in all but name
+_MOSTLY = 0.9
+_STATE_FILE = "lambda_state.json"
+
+
+@dataclass
+class LambdaGRPOConfig(GRPOConfig):
+    r"""
+    Configuration class for the [`LambdaGRPOTrainer`]: TRL's [`~trl.GRPOConfig`], with more values of
+    `loss_type` and the options of λ.
+
+    With [`~trl.TrlParser`] or [`~transformers.HfArgumentParser`] this class becomes command line arguments
+    and keys of a YAML file.
+
+    Parameters:
+        loss_type (`str`, *optional*, defaults to `"lambda"`):
+            How the token losses of a batch are put together. TRL's own values (`"grpo"`, `"dapo"`,
+            `"dr_grpo"`, `"bnpo"`, `"luspo"`, `"cispo"`, `"sapo"`, `"vespo"`) do what they do in TRL. Further
+            values:
+
+            - `"lambda"` (default): each response of a group of G has the weight f = G·softmax(h^λ), where h
+              is 1 + r·z and z its standardised length. Introduced in the [λ-GRPO
+              paper](https://huggingface.co/papers/2510.06870). λ = 0 is `"dapo"` exactly.
+            - `"power"`: f = G·softmax(λ·log(|o|/μ)). This project's own form: `"dapo"` exactly at λ = 0, and
+              GRPO up to a scale per group at λ = -1.
+            - `"delta_l"`: a response's summed loss has a weight in proportion to |o|^-`delta_l_exponent`.
+              Introduced in the [ΔL Normalization paper](https://huggingface.co/papers/2509.07558).
+            - `"balanced"`: token means over the responses of positive and of negative advantage in a group,
+              each weighted by the number of its responses.
+
+        > Parameters that control the token preference (`loss_type="lambda"` and `"power"`)
+
+        lambda_start (`float`, *optional*, defaults to `0.0`):
+            λ at the start. λ > 0 favours long responses, λ < 0 short ones. The [λ-GRPO
+            paper](https://huggingface.co/papers/2510.06870) starts at 0.
+        lambda_fixed (`bool`, *optional*, defaults to `False`):
+            Whether λ stays at `lambda_start` instead of being learned.
+        lambda_learning_rate (`float`, *optional*, defaults to `0.1`):
+            Learning rate of λ's own SGD (no momentum, no decay). The code of the [λ-GRPO
+            paper](https://huggingface.co/papers/2510.06870) uses 0.01 to 0.1; `"power"` can use 1.
+        lambda_bounds (`list[float]`, *optional*, defaults to `[-3.0, 3.0]`):
+            Lowest and highest λ that learning may reach, as in the code of the [λ-GRPO
+            paper](https://huggingface.co/papers/2510.06870). λ is projected to them after each step. They do
+            not bind a fixed λ.
+        lambda_pull (`float`, *optional*, defaults to `0.0`):
+            κ of the penalty (κ/2)·λ² that pulls λ towards 0. This project's own: for most groups the
+            surrogate is monotone in λ, so that λ can otherwise run to a bound.
+        lambda_r (`float`, *optional*, defaults to `1/9`):
+            r in h = 1 + r·z of `loss_type="lambda"`, as in the [λ-GRPO
+            paper](https://huggingface.co/papers/2510.06870). Must be less than √G/(G-1) for groups of G, so
+            that h > 0, unless `lambda_clamp=True`.
+        lambda_clamp (`bool`, *optional*, defaults to `False`):
+            Whether h is clamped at 1e-6 from below where `lambda_r` is too large for the group. How many were
+            is logged as `preference/clamped_bases`.
+        lambda_base_loss (`str`, *optional*, defaults to `"dapo"`):
+            TRL's loss whose terms get the weights: `"dapo"`, or `"cispo"` or `"vespo"`, which share its
+            normalisation, but need `lambda_fixed=True`: their value is no surrogate of the reward that λ
+            could climb.
+
+        > Parameters that control the other schemes
+
+        delta_l_exponent (`float`, *optional*, defaults to `1.0`):
+            α in the weights |o|^-α of `loss_type="delta_l"`. The [ΔL Normalization
+            paper](https://huggingface.co/papers/2509.07558) uses 1 and 0.75.
+    """
+
+    loss_type: str = field(
+        default="lambda",
+        metadata={
+            "help": "How the token losses of a batch are put together: 'lambda' (the weights of the λ-GRPO "
+            "paper), 'power' (weights in proportion to |o|^λ), 'delta_l', 'balanced', or one of TRL's own: "
+            "'grpo', 'dapo', 'dr_grpo', 'bnpo', 'luspo', 'cispo', 'sapo', 'vespo'."
+        },
+    )
+    lambda_start: float = field(
+        default=0.0,
+        metadata={"help": "λ at the start; 0 is DAPO, λ > 0 favours long responses, λ < 0 short ones."},
+    )
+    lambda_fixed: bool = field(
+        default=False, metadata={"help": "Whether λ stays at `lambda_start` instead of being learned."}
+    )
+    lambda_learning_rate: float = field(default=0.1, metadata={"help": "Learning rate of λ's own SGD."})
+    lambda_bounds: list[float] = field(
+        default_factory=lambda: [-3.0, 3.0],
+        metadata={"help": "Lowest and highest λ that learning may reach. They do not bind a fixed λ."},
+    )
+    lambda_pull: float = field(
+        default=0.0, metadata={"help": "κ of the penalty (κ/2)·λ² that pulls λ towards 0; 0 turns it off."}
+    )
+    lambda_r: float = field(
+        default=1 / 9,
+        metadata={
+            "help": "r in h = 1 + r·z of `loss_type='lambda'`. Must be less than √G/(G-1) for groups of G, "
+            "unless `lambda_clamp` is set."
+        },
+    )
+    lambda_clamp: bool = field(
+        default=False,
+        metadata={
+            "help": "Whether h is clamped at 1e-6 from below where `lambda_r` is too large for the group."
+        },
+    )
+    lambda_base_loss: str = field(
+        default="dapo",
+        metadata={
+            "help": "TRL's loss whose terms get the weights: 'dapo', or, with `lambda_fixed`, 'cispo' or "
+            "'vespo'."
+        },
+    )
+    delta_l_exponent: float = field(
+        default=1.0, metadata={"help": "α in the weights |o|^-α of `loss_type='delta_l'`."}
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.loss_type in _FORMS:
+            self._check_lambda()
+            self._check_base_loss()
+        if self.loss_type == "lambda":
+            self._check_r()
+
+    def _check_lambda(self) -> None:
+        """Refuse a λ that cannot start or move."""
+        if len(self.lambda_bounds) != 2 or not self.lambda_bounds[0] < self.lambda_bounds[1]:
+            raise ValueError(
+                f"lambda_bounds ({self.lambda_bounds}) must be two numbers, the lower one first, like -3 3."
+            )
+        low, high = self.lambda_bounds
+        if not self.lambda_fixed and not low <= self.lambda_start <= high:
+            raise ValueError(
+                f"lambda_start ({self.lambda_start}) must lie within lambda_bounds ({low}, {high}). Widen "
+                "lambda_bounds, or set lambda_fixed=True to keep λ where it starts."
+            )
+        if not self.lambda_fixed and not self.lambda_learning_rate > 0:
+            raise ValueError(
+                f"lambda_learning_rate ({self.lambda_learning_rate}) must be positive. Set lambda_fixed=True "
+                "to keep λ where it starts."
+            )
+        if not self.lambda_pull >= 0:
+            raise ValueError(f"lambda_pull ({self.lambda_pull}) must not be negative. 0 turns the pull off.")
+
+    def _check_base_loss(self) -> None:
+        """Refuse a loss that the weights cannot go into, or whose value λ cannot climb."""
+        if self.lambda_base_loss not in _BASE_LOSSES:
+            raise ValueError(
+                f"lambda_base_loss ({self.lambda_base_loss!r}) must be one of {', '.join(_BASE_LOSSES)}: "
+                "only these divide by the tokens of the whole batch, as the weights f need it."
+            )
+        if self.lambda_base_loss != "dapo" and not self.lambda_fixed:
+            raise ValueError(
+                f"lambda_base_loss={self.lambda_base_loss!r} cannot go with a learned λ: the value of that "
+                "loss is A·log π times a detached ratio, no surrogate of the reward, so that its derivative "
+                "by λ means nothing. Set lambda_fixed=True, or lambda_base_loss='dapo'."
+            )
+        if self.use_liger_kernel and hasattr(GRPOTrainer, "compute_liger_loss"):
+            raise ValueError(
+                f"use_liger_kernel=True cannot go with loss_type={self.loss_type!r}: in this version of TRL "
+                "a fused kernel then computes the loss, past the weights. Set use_liger_kernel=False."
+            )
+
+    def _check_r(self) -> None:
+        """Refuse an r with which h = 1 + r·z can reach 0: |z| is at most (G-1)/√G."""
+        if not self.lambda_r > 0:
+            raise ValueError(f"lambda_r ({self.lambda_r}) must be positive. The paper's is 1/9.")
+        size = max(self.num_generations, self.num_generations_eval or 0)
+        limit = math.sqrt(size) / (size - 1)
+        if self.lambda_r >= limit and not self.lambda_clamp:
+            raise ValueError(
+                f"lambda_r ({self.lambda_r:.6g}) must be less than √G/(G-1) = {limit:.6g} for groups of G = "
+                f"{size} generations, since h = 1 + r·z can reach 0 otherwise. Lower lambda_r or "
+                "num_generations, or set lambda_clamp=True."
+            )
+
+
+@dataclass(frozen=True)
+class _Groups:
+    """The groups of the latest generation batch, over all processes; every tensor is (P, G), on the CPU."""
+
+    bases: Tensor
+    lengths: Tensor
+    counted: Tensor
+
+
+class LambdaGRPOTrainer(GRPOTrainer):
+    """
+    Trainer for λ-GRPO, introduced in [λ-GRPO: Unifying the GRPO Frameworks with Learnable Token
+    Preferences](https://huggingface.co/papers/2510.06870): TRL's [`~trl.GRPOTrainer`] with a weight on each
+    response.
+
+    λ is no parameter of the model: what walks the model (vLLM, FSDP, DeepSpeed, PEFT, `save_pretrained`)
+    never meets it. It is one fp32 number, the same in each process, that moves where gradients are
+    synchronised, and that stands in a checkpoint's folder as `lambda_state.json`.
+
+    Args:
+        model (`str`, [`~transformers.PreTrainedModel`] or [`~peft.PeftModel`]):
+            As in [`~trl.GRPOTrainer`].
+        reward_funcs (`RewardFunc | list[RewardFunc]`, *optional*):
+            As in [`~trl.GRPOTrainer`].
+        args ([`LambdaGRPOConfig`], *optional*):
+            Configuration. If `None`, the defaults are used.
+        more, kwargs:
+            As in [`~trl.GRPOTrainer`].
+
+    Attributes:
+        preference ([`LearnablePreference`] or `None`):
+            λ and its SGD; `None` where `loss_type` has no λ.
+
+    Logged through TRL, and so wherever `report_to` says. Each optimiser step: `preference/lambda`,
+    `preference/r_lambda` (|r·λ| < 0.02 is DAPO in effect; r is the mean of σ/μ for `loss_type="power"`),
+    `preference/gradient` (∂J/∂λ), `preference/weight_min`, `preference/weight_max` and
+    `preference/weight_std` of f, `preference/longest_quarter_share` (of the weighted tokens). Each
+    generation: `preference/advantage_length_corr`, `preference/informative_groups`,
+    `preference/clamped_bases`. λ, f and ∂J/∂λ of a step are those of the policy's gradient in it; λ after the
+    last step is `trainer.preference.value`.
+
+    Example:
+
+    ```python
+    trainer = LambdaGRPOTrainer(
+        model="Qwen/Qwen2.5-0.5B",
+        reward_funcs=reward,
+        args=LambdaGRPOConfig(output_dir="run", loss_type="lambda"),
+        train_dataset=dataset,
+    )
+    trainer.train()
+    ```
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        reward_funcs: Any = None,
+        args: LambdaGRPOConfig | None = None,
+        *more: Any,
+        **kwargs: Any,
+    ) -> None:
+        args = LambdaGRPOConfig() if args is None else args
+        if not isinstance(args, LambdaGRPOConfig):
+            raise TypeError(
+                f"args must be a LambdaGRPOConfig, not a {type(args).__name__}. It takes all of GRPOConfig's "
+                "options."
+            )
+        asked = args.loss_type
+        self._has_weights = asked in (*_FORMS, *_FIXED_SCHEMES)
+        if self._has_weights:
+            # What TRL computes, and checks its other options against; `args` keeps what was asked for.
+            args.loss_type = args.lambda_base_loss if asked in _FORMS else "dapo"
+            self._tag_names = [*GRPOTrainer._tag_names, f"{asked}-grpo".replace("_", "-")]
+        try:
+            super().__init__(model, reward_funcs, args, *more, **kwargs)
+        finally:
+            args.loss_type = asked
+        self.preference = _make_preference(args) if asked in _FORMS else None
+        self._has_slope = self.preference is not None and self.loss_type == "dapo"
+        self._gradient = torch.zeros((), device=self.accelerator.device)
+        self._groups: _Groups  # set where a generation batch is scored, before any step
+        self._loss_was_weighted = False
+        self._largest_r_lambda = 0.0
+        self._warned: set[str] = set()
+
+    # Scoring: groups are whole here.
+
+    def _generate_and_score_completions(self, inputs: Any) -> dict[str, Any]:
+        output: dict[str, Any] = super()._generate_and_score_completions(inputs)
+        if self._has_weights:
+            self._join_groups(output)
+        return output
+
+    def _join_groups(self, output: dict[str, Any]) -> None:
+        """Give each row its whole group, from the lengths and advantages of all processes."""
+        mask = output["completion_mask"] * output.get("tool_mask", 1)
+        # On the CPU from here on: a few numbers a response, which the loss checks without waiting for a GPU.
+        lengths = self.accelerator.gather(mask.sum(dim=1)).cpu()
+        advantages = self.accelerator.gather(output["advantages"]).cpu()
+        counted = lengths > 0  # TRL empties the mask of a truncated completion that is not to count
+        size = self.num_generations if self.model.training else self.num_generations_eval
+        rows = torch.arange(len(lengths))
+        bases = self._bases(lengths, advantages, rows // size, counted).view(-1, size)
+        lengths, advantages, counted = (x.view(-1, size) for x in (lengths, advantages, counted))
+
+        first = self.accelerator.process_index * len(mask)
+        mine = rows[first : first + len(mask)]
+        output["group_bases"] = bases[mine // size]
+        output["group_counted"] = counted[mine // size]
+        output["group_place"] = mine % size
+        if self.model.training:
+            self._groups = _Groups(bases, lengths, counted)
+            self._log_generation(advantages)
+
+    def _bases(self, lengths: Tensor, advantages: Tensor, group_ids: Tensor, counted: Tensor) -> Tensor:
+        """What the weights are made of: h or |o|/μ, or the weights themselves where there is no λ; (B,)."""
+        args = self.args
+        if self.preference is not None:
+            return length_bases(
+                self.preference.form,
+                lengths,
+                group_ids,
+                r=args.lambda_r,
+                clamp=args.lambda_clamp,
+                counted=counted,
+            )
+        return response_weights(
+            args.loss_type,
+            lengths,
+            group_ids,
+            advantages=advantages,
+            exponent=args.delta_l_exponent,
+            counted=counted,
+        )
+
+    def _weights(self, bases: Tensor, counted: Tensor) -> Tensor:
+        """f of whole groups, one row a group."""
+        if self.preference is None:
+            return bases
+        return preference_weights(self.preference.form, bases, self.preference.value, counted=counted)
+
+    # The loss: rows are shuffled and split here, and each has its group with it.
+
+    def compute_loss(
+        self,
+        model: Any,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: Any = None,
+    ) -> Tensor:
+        """TRL's loss; an error where it was computed without the weights."""
+        self._loss_was_weighted = False
+        loss: Tensor = super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+        if self._has_weights and not self._loss_was_weighted:
+            raise ValueError(
+                f"loss_type={self.args.loss_type!r} had no effect: TRL's GRPOTrainer is patched so that its "
+                "loss does not come from `_compute_loss`. Leave out the patch (unsloth, a Liger loss), or "
+                "choose one of TRL's own values of loss_type."
+            )
+        return loss
+
+    def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> Tensor:
+        if not self._has_weights:
+            plain: Tensor = super()._compute_loss(model, inputs)
+            return plain
+        self._loss_was_weighted = True
+        advantages = inputs["advantages"]
+        weights = _of_each_row(self._weights(inputs["group_bases"], inputs["group_counted"]), inputs)
+        weighted = advantages * weights.to(advantages.device)
+        weighted.requires_grad_(self._has_slope and torch.is_grad_enabled())
+        loss: Tensor = super()._compute_loss(model, {**inputs, "advantages": weighted})
+        if weighted.requires_grad and self.preference is not None:
+            # The surrogate is homogeneous in the advantage, and nothing else in the loss depends on it: so
+            # -A·∂loss/∂(f·A) is S_i over the tokens that TRL divides this process's loss by. The way from the
+            # loss to the advantages passes no layer of the model: it costs a few products of (B, T).
+            (by_weighted,) = torch.autograd.grad(loss, weighted, retain_graph=True)
+            self._add_gradient(self.preference, -advantages * by_weighted, inputs)
+        return loss
+
+    def _add_gradient(self, preference: LearnablePreference, sums: Tensor, inputs: dict[str, Any]) -> None:
+        """Add a micro-batch's part of ∂J/∂λ."""
+        slopes = preference_slopes(
+            preference.form, inputs["group_bases"], preference.value, counted=inputs["group_counted"]
+        )
+        slopes = _of_each_row(slopes, inputs).to(sums.device)
+        # The policy's gradients are averaged over processes, λ's are summed.
+        gradient = preference_gradient(sums, slopes, self.accelerator.num_processes)
+        preference.accumulate(gradient)
+        self._gradient = self._gradient + gradient
+
+    def training_step(self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any = None) -> Tensor:
+        """TRL's step; λ moves where the gradients of the policy are synchronised."""
+        loss: Tensor = super().training_step(model, inputs, num_items_in_batch)
+        if self._has_weights and self.accelerator.sync_gradients:
+            self._log_weights()
+            if self.preference is not None:
+                self._move(self.preference)
+        return loss
+
+    def _move(self, preference: LearnablePreference) -> None:
+        """Move λ by the gradient of the whole step, over all processes."""
+        metrics, value = self._metrics["train"], float(preference.value)
+        if preference.form == "lambda":
+            r = self.args.lambda_r
+        else:  # |o|/μ is 1 + (σ/μ)·z
+            r = mean_spread(self._groups.bases, self._groups.counted)
+        self._largest_r_lambda = max(self._largest_r_lambda, abs(r * value))
+        metrics["preference/lambda"].append(value)
+        metrics["preference/r_lambda"].append(r * value)
+        if self._has_slope:
+            total = self.accelerator.reduce(self._gradient, reduction="sum")
+            metrics["preference/gradient"].append(float(total))
+            self._gradient = torch.zeros_like(self._gradient)
+        preference.step()
+
+    # The log.
+
+    def _log_generation(self, advantages: Tensor) -> None:
+        metrics, lengths, counted = self._metrics["train"], self._groups.lengths, self._groups.counted
+        size = counted.shape[1]
+        ids = torch.arange(counted.numel()) // size
+        z = standardised_lengths(lengths.flatten(), ids, counted=counted.flatten()).view(-1, size)
+        corr = advantage_length_correlation(advantages, z, counted)
+        metrics["preference/advantage_length_corr"].append(corr)
+        metrics["preference/informative_groups"].append(informative_fraction(advantages, lengths, counted))
+        if self.preference is not None:
+            clamped = int((self._groups.bases <= SMALLEST_BASE).sum())
+            metrics["preference/clamped_bases"].append(clamped)
+            if clamped:
+                self._warn_once(
+                    "clamped",
+                    f"h = 1 + r·z was clamped for {clamped} of {int(counted.sum())} responses: lambda_r "
+                    f"({self.args.lambda_r:.4g}) is too large for groups of {size}. From here on "
+                    "`preference/clamped_bases` counts them.",
+                )
+        truncated = metrics["completions/clipped_ratio"][-1:]
+        if truncated and truncated[0] > _MOSTLY and not advantages.any():
+            self._warn_once(
+                "truncated",
+                f"{truncated[0]:.0%} of the completions were cut off at max_completion_length "
+                f"({self.max_completion_length}) and no group's rewards differ: nothing is learned from such "
+                "a generation. Raise max_completion_length, or reward answers that come in time.",
+            )
+
+    def _log_weights(self) -> None:
+        groups, metrics = self._groups, self._metrics["train"]
+        if not groups.counted.any():
+            return
+        weights = self._weights(groups.bases, groups.counted)
+        f = weights[groups.counted]
+        metrics["preference/weight_min"].append(float(f.min()))
+        metrics["preference/weight_max"].append(float(f.max()))
+        metrics["preference/weight_std"].append(float(f.std(correction=0)))
+        share = longest_quarter_share(weights, groups.lengths, groups.counted)
+        metrics["preference/longest_quarter_share"].append(share)
+
+    def _warn_once(self, key: str, message: str) -> None:
+        if key not in self._warned:
+            self._warned.add(key)
+            logger.warning(message)
+
+    def train(self, *args: Any, **kwargs: Any) -> Any:
+        """TRL's training, and a word at its end where the weights never mattered."""
+        result = super().train(*args, **kwargs)
+        if self.preference is not None and self._largest_r_lambda < _NEARLY_DAPO:
+            self._warn_once(
+                "dapo",
+                f"This run was in effect DAPO: |r·λ| reached {self._largest_r_lambda:.2g} at most, below "
+                f"{_NEARLY_DAPO}, so that the weights of most responses were within {_NEARLY_DAPO:.0%} of 1. "
+                "For weights that matter raise lambda_learning_rate or set lambda_start; λ acts more in "
+                "loss_type='power'.",
+            )
+        return result
+
+    # Checkpoints: with the optimiser's state, so that a folder has both or neither.
+
+    def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
+        super()._save_optimizer_and_scheduler(output_dir)
+        if self.preference is not None and self.args.should_save:
+            temporary = Path(output_dir, f".{_STATE_FILE}.{os.getpid()}")
+            temporary.write_text(json.dumps(self.preference.state_dict()), encoding="utf-8")
+            temporary.replace(Path(output_dir, _STATE_FILE))
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        super()._load_optimizer_and_scheduler(checkpoint)
+        if self.preference is None or checkpoint is None:
+            return
+        path = Path(checkpoint, _STATE_FILE)
+        if not path.is_file():
+            raise ValueError(
+                f"{path} is missing: the checkpoint was not written with loss_type={self.args.loss_type!r}. "
+                "Resume with the loss_type that it was written with, or start anew from its weights: give "
+                "the folder as `model`, not as `resume_from_checkpoint`."
+            )
+        try:
+            self.preference.load_state_dict(json.loads(path.read_text(encoding="utf-8")))
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from error
+
+
+def _of_each_row(of_groups: Tensor, inputs: dict[str, Any]) -> Tensor:
+    """Each row's own entry, (B,), of its group's, (B, G)."""
+    return of_groups.gather(1, inputs["group_place"][:, None]).squeeze(1)
+
+
+def _make_preference(args: LambdaGRPOConfig) -> LearnablePreference:
+    low, high = args.lambda_bounds
+    if args.lambda_fixed:
+        low, high = min(low, args.lambda_start), max(high, args.lambda_start)
+    return LearnablePreference(
+        form=args.loss_type,  # type: ignore[arg-type]
+        start=args.lambda_start,
+        learning_rate=0.0 if args.lambda_fixed else args.lambda_learning_rate,
+        bounds=(low, high),
+        pull=args.lambda_pull,
+    )

@@ -1,0 +1,66 @@
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+import tiny_policy as tiny
+
+OPTIONS = {"loss_type": "power", "lambda_start": 0.5, "num_iterations": 2, "max_steps": 4}
+
+
+def run_on_two_ranks(folder, **options):
+    """One record a rank: gradients of policy and λ at each step, from 2 processes over gloo on the CPU."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    shared = os.environ | {
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+        "WORLD_SIZE": "2",
+        "LOCAL_WORLD_SIZE": "2",
+        "OMP_NUM_THREADS": "1",
+    }
+    outs = [folder / f"rank{rank}.npz" for rank in range(2)]
+    ranks = [
+        subprocess.Popen(
+            [sys.executable, tiny.__file__, str(out), json.dumps(options)],
+            env=shared | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
+            stderr=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            text=True,
+        )
+        for rank, out in enumerate(outs)
+    ]
+    try:
+        errors = [rank.communicate(timeout=240)[1] for rank in ranks]
+    finally:
+        for rank in ranks:
+            rank.kill()
+    assert [rank.returncode for rank in ranks] == [0, 0], "\n".join(errors)
+    return [dict(np.load(out)) for out in outs]
+
+
+@pytest.mark.slow
+def test_two_processes_of_32_have_the_gradients_of_one_of_64(tmp_path):
+    whole = tiny.record(*tiny.train(tiny.make_config(tmp_path, **OPTIONS)))
+    ranks = run_on_two_ranks(tmp_path, **OPTIONS, per_device_train_batch_size=32)
+    assert tiny.largest_difference(ranks[0], ranks[1]) == 0.0
+    assert abs(whole["0 lambda"]) > 0.01
+    assert tiny.largest_difference(whole, ranks[0]) < 1e-6
+
+
+@pytest.mark.slow
+def test_groups_that_stand_on_two_processes_are_whole(tmp_path):
+    """Four rows on each process and groups of eight: no process ever holds a whole group."""
+    options = OPTIONS | {"num_iterations": 1, "max_steps": 2}
+    one_prompt = {"per_device_train_batch_size": 8, "num_generations": 8}
+    whole = tiny.record(*tiny.train(tiny.make_config(tmp_path, **options, **one_prompt)))
+    ranks = run_on_two_ranks(tmp_path, **options, **one_prompt | {"per_device_train_batch_size": 4})
+    assert tiny.largest_difference(ranks[0], ranks[1]) == 0.0
+    assert tiny.largest_difference(whole, ranks[0]) < 1e-6
