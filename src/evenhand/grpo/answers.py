@@ -19,11 +19,11 @@ _REWRITES = (
     (re.compile(r"\\(leq|geq)slant(?![A-Za-z])"), r"\\\1"),  # math-verify knows the plain ones only
     (re.compile(r"\\[dtc]frac(?![A-Za-z])"), r"\\frac"),
     (re.compile(r"\\(?:left|right)(?![A-Za-z])"), ""),
-    (re.compile(r"\\%"), "%"),
+    (re.compile(r"(?<!\\)\\%"), "%"),
     (re.compile(r"^\\(?:text|textbf|textrm|mathrm|mbox)\{([^{}\\]*)\}$"), r"\1"),
-    # "1 1/2" is not 11/2, so a space between two digits or letters stays
-    (re.compile(r"(?<![0-9A-Za-z])\s+|\s+(?![0-9A-Za-z])"), ""),
     (re.compile(r"\s+"), " "),
+    # "1 1/2" is not 11/2, so a space between two digits or letters stays
+    (re.compile(r"(?<![0-9A-Za-z]) | (?![0-9A-Za-z])"), ""),
 )
 _UNICODE = str.maketrans({"\u2212": "-", "\u2013": "-", "\u00a0": " ", "\u202f": " "})
 

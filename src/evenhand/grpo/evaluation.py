@@ -300,7 +300,8 @@ def mean_interval(
     for problem, value in values.items():
         if not math.isfinite(value):
             raise ValueError(f"problem {problem!r} has the value {value!r}")
-    sample = np.fromiter(values.values(), dtype=np.float64, count=len(values))
+    # sorted, so that the same seed gives the same interval in whatever order a run met its problems
+    sample = np.array([values[problem] for problem in sorted(values)], dtype=np.float64)
     estimate = float(np.mean(sample))
     if np.ptp(sample) == 0:  # BCa divides by the spread
         return Interval(estimate, estimate, estimate, confidence, len(sample))

@@ -100,6 +100,8 @@ def read_tasks(
     for number, place, row in _rows(Path(path), wanted):
         question = _prompt_of(row, prompt, place)
         columns["prompt"].append(_as_prompt(question, instruction, conversational))
+        if type(columns["prompt"][-1]) is not type(columns["prompt"][0]):
+            raise TaskError(f"{place}, field {prompt!r}: give all problems as text or all as messages")
         columns["answer"].append(_answer_of(row, answer, form, place))
         name = (
             str(number) if problem_id is None else _plain(_field(row, problem_id, place), problem_id, place)
@@ -112,10 +114,7 @@ def read_tasks(
         columns["problem_id"].append(name)
     if not seen:
         raise TaskError(f"{path}: the file holds no problem")
-    try:
-        return datasets.Dataset.from_dict(columns)
-    except pyarrow.ArrowInvalid as error:
-        raise TaskError(f"{path}, field {prompt!r}: give all problems as text or all as messages") from error
+    return datasets.Dataset.from_dict(columns)
 
 
 def read_gsm8k(
@@ -203,6 +202,11 @@ def procedural_tasks(
     ------
     TaskError
         If reasoning-gym is not installed, has no such task, or refuses an option.
+
+    Notes
+    -----
+    A few of its tasks (in 0.1.25: isomorphic_strings, polynomial_multiplication, ransom_note) make other
+    problems in each process; `rewards.procedural_accuracy` then refuses to score them.
     """
     if isinstance(size, bool) or not isinstance(size, int) or size < 1:
         raise TaskError(f"size must be a whole number of problems, at least 1, not {size!r}")
