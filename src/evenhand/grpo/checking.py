@@ -16,10 +16,10 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from evenhand.grpo.answers import as_latex, as_rational, exact_verdict, final_answer, is_words, normalised
 
@@ -31,6 +31,9 @@ TIME_LIMIT = 5.0
 _SCRIPT = Path(__file__).with_name("_answer_worker.py")
 _REMEMBERED = 1 << 16  # verdicts
 _TAIL = 2000  # characters at the end of a text in which "the answer is" is looked for
+
+_Request: TypeAlias = tuple[str, ...]
+"""The judge's name, then the names and values of its arguments in turn; verdicts are kept by it."""
 
 
 class AnswerChecker:
@@ -67,7 +70,7 @@ class AnswerChecker:
         self.time_limit = float(time_limit)
         self.workers = _own_cores() if workers is None else workers
         self.timeouts = 0
-        self._verdicts: dict[tuple[str, ...], bool] = {}
+        self._verdicts: dict[_Request, bool] = {}
         self._lock = threading.Lock()
         self._idle: queue.SimpleQueue[_Worker] = queue.SimpleQueue()
         self._threads = ThreadPoolExecutor(self.workers, thread_name_prefix="evenhand-answers")
@@ -98,13 +101,7 @@ class AnswerChecker:
         since data sets write a percentage either way, and units that it knows are passed over.
         """
         verdicts = [exact_verdict(gold, answer) for gold, answer in pairs]
-        open_rows = [row for row, verdict in enumerate(verdicts) if verdict is None]
-        requests = [
-            ("equal", "gold", as_latex(pairs[i][0]), "answer", as_latex(pairs[i][1])) for i in open_rows
-        ]
-        for row, verdict in zip(open_rows, self._judge(requests), strict=True):
-            verdicts[row] = verdict
-        return [bool(verdict) for verdict in verdicts]
+        return self._settled(verdicts, lambda row: _equal(*pairs[row]))
 
     def right_in_text(self, pairs: Sequence[tuple[str, str]]) -> list[bool]:
         """Whether each completion states its gold answer.
@@ -119,41 +116,24 @@ class AnswerChecker:
         -------
         list of bool
         """
-        stated = [(gold, final_answer(text)) for gold, text in pairs]
-        verdicts = [False] * len(pairs)
-        placed = [(row, gold, answer) for row, (gold, answer) in enumerate(stated) if answer is not None]
-        for (row, _, _), verdict in zip(placed, self.right([(g, a) for _, g, a in placed]), strict=True):
-            verdicts[row] = verdict
-        loose = [row for row, (_, answer) in enumerate(stated) if answer is None]
-        asked = []
-        for row in loose:
-            gold, text = pairs[row]
-            verdicts[row] = exact_verdict(gold, text) is True
-            if not verdicts[row] and "answer" in text[-_TAIL:].lower():
-                asked.append(row)
-        requests = [
-            ("equal_in_text", "gold", as_latex(pairs[row][0]), "text", pairs[row][1][-_TAIL:])
-            for row in asked
+        stated = [final_answer(text) for _, text in pairs]
+        verdicts = [
+            _verdict_on_text(gold, text) if answer is None else exact_verdict(gold, answer)
+            for (gold, text), answer in zip(pairs, stated, strict=True)
         ]
-        for row, verdict in zip(asked, self._judge(requests), strict=True):
-            verdicts[row] = verdict
-        return verdicts
+
+        def request(row: int) -> _Request:
+            (gold, text), answer = pairs[row], stated[row]
+            if answer is not None:
+                return _equal(gold, answer)
+            return ("equal_in_text", "gold", as_latex(gold), "text", text[-_TAIL:])
+
+        return self._settled(verdicts, request)
 
     def readable(self, golds: Sequence[str]) -> list[bool]:
         """Whether each gold answer can be compared at all: a number, words or what math-verify reads."""
-        verdicts = [
-            False
-            if not normalised(gold)
-            else True
-            if as_rational(gold) is not None or is_words(gold)
-            else None
-            for gold in golds
-        ]
-        open_rows = [row for row, verdict in enumerate(verdicts) if verdict is None]
-        requests = [("readable", "answer", as_latex(golds[row])) for row in open_rows]
-        for row, verdict in zip(open_rows, self._judge(requests), strict=True):
-            verdicts[row] = verdict
-        return [bool(verdict) for verdict in verdicts]
+        verdicts = [_readable_at_once(gold) for gold in golds]
+        return self._settled(verdicts, lambda row: ("readable", "answer", as_latex(golds[row])))
 
     def right_procedural(self, pairs: Sequence[tuple[str, str]]) -> list[bool]:
         """Whether reasoning-gym scores each answer exactly 1; the first of a pair describes the task."""
@@ -165,7 +145,12 @@ class AnswerChecker:
         while not self._idle.empty():
             self._idle.get().close()
 
-    def _judge(self, requests: Sequence[tuple[str, ...]]) -> list[bool]:
+    def _settled(self, verdicts: Sequence[bool | None], request: Callable[[int], _Request]) -> list[bool]:
+        """The verdicts, with the open ones judged."""
+        judged = iter(self._judge([request(row) for row, known in enumerate(verdicts) if known is None]))
+        return [next(judged) if known is None else known for known in verdicts]
+
+    def _judge(self, requests: Sequence[_Request]) -> list[bool]:
         with self._lock:
             if len(self._verdicts) > _REMEMBERED:
                 self._verdicts.clear()
@@ -184,7 +169,7 @@ class AnswerChecker:
             self._verdicts.update(fresh)
         return [bool(fresh[request] if request in fresh else known[request]) for request in requests]
 
-    def _ask(self, request: tuple[str, ...]) -> bool:
+    def _ask(self, request: _Request) -> bool:
         message = {"judge": request[0], **dict(zip(request[1::2], request[2::2], strict=True))}
         for _ in range(2):  # a process that was killed from outside says nothing about the answer
             worker = self._take()
@@ -269,6 +254,22 @@ class _Worker:
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
         return json.loads(line) if line.endswith("\n") else None
+
+
+def _equal(gold: str, answer: str) -> _Request:
+    return ("equal", "gold", as_latex(gold), "answer", as_latex(answer))
+
+
+def _verdict_on_text(gold: str, text: str) -> bool | None:
+    if exact_verdict(gold, text) is True:
+        return True
+    return None if "answer" in text[-_TAIL:].lower() else False
+
+
+def _readable_at_once(gold: str) -> bool | None:
+    if not normalised(gold):
+        return False
+    return True if as_rational(gold) is not None or is_words(gold) else None
 
 
 def _own_cores() -> int:

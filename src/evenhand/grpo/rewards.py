@@ -256,11 +256,9 @@ def checked(function: RewardFunction) -> RewardFunction:
     ValueError: reward function 'halves' returned None in row 1; give a finite number for each completion
     """
     name = getattr(function, "__name__", type(function).__name__)
-
-    call = type(function).__call__ if not inspect.isroutine(function) else function
     wrapped: RewardFunction
 
-    if inspect.iscoroutinefunction(call):
+    if inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(type(function).__call__):
 
         async def wrapped_async(
             prompts: Sequence[Any], completions: Sequence[Any], **columns: Any

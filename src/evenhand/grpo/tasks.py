@@ -21,8 +21,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 import datasets
-import pyarrow  # type: ignore[import-untyped]
-import pyarrow.parquet  # type: ignore[import-untyped]
+import polars as pl
 
 from evenhand.grpo.answers import after_hashes, last_boxed
 
@@ -282,15 +281,12 @@ def _json_object(line: bytes, path: Path, number: int) -> Mapping[str, Any]:
 
 def _parquet_rows(path: Path, fields: list[str]) -> Iterator[tuple[int, str, Mapping[str, Any]]]:
     try:
-        with pyarrow.parquet.ParquetFile(path) as file:
-            present = [field for field in fields if field in file.schema_arrow.names]
-            number = 0
-            for batch in file.iter_batches(columns=present):
-                for row in batch.to_pylist():
-                    number += 1
-                    yield number, f"{path}: row {number}", row
-    except (OSError, pyarrow.ArrowException) as error:
+        present = [field for field in fields if field in pl.read_parquet_schema(path)]
+        table = pl.read_parquet(path, columns=present)
+    except (OSError, pl.exceptions.PolarsError) as error:
         raise TaskError(f"{path}: cannot be read as Parquet ({error})") from error
+    for number, row in enumerate(table.iter_rows(named=True), 1):
+        yield number, f"{path}: row {number}", row
 
 
 def _field(row: Mapping[str, Any], field: str, place: str) -> Any:
