@@ -1,0 +1,380 @@
+"""The runs of `evenhand grpo demo`: one starting policy, trained on under several schemes and seeds.
+
+A finished run leaves a JSON file, and a file that is there is not made again. Settings and the versions of the
+libraries are part of the names of folders, so results of different settings never meet.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import multiprocessing
+import os
+import queue
+import threading
+import time
+import warnings
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from dataclasses import asdict, dataclass, field
+from hashlib import sha256
+from importlib.metadata import version
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from evenhand.grpo.chain_sums import ChainSums, form_of, is_right, terms
+from evenhand.terminal import replacing
+
+Report: TypeAlias = Callable[[int], None]
+"""Told of so many more steps done."""
+
+Record: TypeAlias = dict[str, Any]
+"""What a run leaves: scheme, seed, steps (a list of figures), evaluation, seconds."""
+
+SCHEMES: dict[str, dict[str, Any]] = {
+    "grpo": {"loss_type": "grpo"},
+    "dapo": {"loss_type": "dapo"},
+    "lambda": {"loss_type": "lambda", "lambda_learning_rate": 0.1},
+    "power": {"loss_type": "power", "lambda_learning_rate": 1.0},
+}
+"""Options of the trainer by scheme; the first two go to TRL's own trainer."""
+
+_STOCK = ("grpo", "dapo")
+_EVALUATION_SEED = 1_000_000
+_QUIET = ("transformers", "trl", "accelerate", "evenhand.grpo.trainer")
+
+
+@dataclass(frozen=True)
+class DemoSettings:
+    """What the figures of a demo depend on.
+
+    Parameters
+    ----------
+    family : ChainSums
+    policy : mapping
+        Options of `chain_policy.PolicySettings` that differ from its defaults.
+    steps : int
+        GRPO steps of a run.
+    prompts : int
+        Problems of a step, each answered by a group.
+    group : int
+        G.
+    learning_rate : float
+        Of AdamW, constant.
+    evaluated : int
+        Held-out problems, one sample each, before and after a run.
+    """
+
+    family: ChainSums = field(default_factory=ChainSums)
+    policy: dict[str, Any] = field(default_factory=dict)
+    steps: int = 60
+    prompts: int = 16
+    group: int = 8
+    learning_rate: float = 1e-4
+    evaluated: int = 1024
+
+    @property
+    def start_key(self) -> str:
+        """Stands for all that the starting policy depends on."""
+        return _key({"family": asdict(self.family), "policy": self.policy})
+
+    @property
+    def run_key(self) -> str:
+        """Stands for all that a run depends on, scheme and seed apart."""
+        return _key({**asdict(self), "schemes": SCHEMES})
+
+
+def _key(settings: dict[str, Any]) -> str:
+    libraries = {name: version(name) for name in ("evenhand", "torch", "transformers", "trl")}
+    return sha256(json.dumps([settings, libraries], sort_keys=True).encode()).hexdigest()[:10]
+
+
+class Demo:
+    """The files of a demo in a folder, and the work that makes them.
+
+    Parameters
+    ----------
+    settings : DemoSettings
+    folder : Path
+    seeds : sequence of int
+    schemes : sequence of str
+    """
+
+    def __init__(
+        self,
+        settings: DemoSettings,
+        folder: Path,
+        seeds: Sequence[int],
+        schemes: Sequence[str] = tuple(SCHEMES),
+    ) -> None:
+        self.settings = settings
+        self.start = folder / f"start-{settings.start_key}"
+        self._runs = folder / f"runs-{settings.run_key}"
+        # By seed, so that a demo that is stopped has compared all schemes on the seeds that it did.
+        self.planned = [(scheme, seed) for seed in seeds for scheme in schemes]
+
+    def path(self, scheme: str, seed: int) -> Path:
+        """The file that a finished run leaves."""
+        return self._runs / f"{scheme}-{seed}.json"
+
+    def missing(self) -> list[tuple[str, int]]:
+        """Runs that have not finished."""
+        return [one for one in self.planned if not self.path(*one).exists()]
+
+    def records(self) -> list[Record]:
+        """What the finished runs left, in the order planned."""
+        paths = [self.path(*one) for one in self.planned]
+        return [json.loads(path.read_text(encoding="utf-8")) for path in paths if path.exists()]
+
+    def make_start(self, report: Callable[[int, int], None] | None = None) -> None:
+        """Train the starting policy, unless it is there."""
+        _set_up()
+        from evenhand.grpo.chain_policy import PolicySettings, starting_policy
+
+        self.start.parent.mkdir(parents=True, exist_ok=True)
+        policy = PolicySettings(**self.settings.policy)
+        starting_policy(self.settings.family, policy, self.start, report=report)
+
+    def run(self, jobs: int, report: Report) -> None:
+        """Do the runs that are missing, `jobs` at a time, each in one thread.
+
+        Parameters
+        ----------
+        jobs : int
+        report : callable
+            Told of steps as they are done, in this process.
+        """
+        missing = self.missing()
+        self._runs.mkdir(parents=True, exist_ok=True)
+        context = multiprocessing.get_context("spawn")  # torch's threads do not survive a fork
+        steps: Any = context.Queue()
+        workers = min(jobs, max(1, len(missing)))
+        with ProcessPoolExecutor(workers, context, _start_worker, (steps,)) as pool:
+            try:
+                pending = [
+                    pool.submit(_run_in_worker, self.settings, self.start, *one, self.path(*one))
+                    for one in missing
+                ]
+                _follow(pending, steps, report)
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
+                for worker in list((pool._processes or {}).values()):  # none offers a way to end a run
+                    worker.terminate()
+                raise
+
+
+def _follow(pending: list[Future[None]], steps: Any, report: Report) -> None:
+    """Pass on the steps that workers report until all is done; raise what a worker raised."""
+    while True:
+        done = all(future.done() for future in pending)
+        try:
+            while True:
+                report(steps.get(timeout=0.0 if done else 0.2))
+        except queue.Empty:
+            pass
+        for future in pending:
+            if future.done():
+                future.result()
+        if done:
+            return
+
+
+_steps: Any = None  # a worker's way to report, set when it starts
+
+
+def _start_worker(steps: Any) -> None:
+    global _steps
+    _steps = steps
+    parent = multiprocessing.parent_process()
+
+    def leave_with_parent() -> None:
+        if parent is not None:
+            parent.join()
+            os._exit(1)
+
+    threading.Thread(target=leave_with_parent, daemon=True).start()
+    _set_up()
+
+
+def _set_up() -> None:
+    """One thread, no hub, no chatter: for this process, before torch and transformers are imported."""
+    os.environ.update(HF_HUB_OFFLINE="1", TRANSFORMERS_OFFLINE="1", TRL_EXPERIMENTAL_SILENCE="1")
+    import torch
+    import transformers
+
+    # A model this small does not gain from a second thread; beside other work it loses by it, tenfold.
+    torch.set_num_threads(1)
+    transformers.logging.disable_progress_bar()
+    for name in _QUIET:
+        logging.getLogger(name).setLevel(logging.ERROR)
+    warnings.simplefilter("ignore")
+
+
+def _run_in_worker(settings: DemoSettings, start: Path, scheme: str, seed: int, path: Path) -> None:
+    record = run_scheme(settings, start, scheme, seed, report=_steps.put)
+    with replacing(path) as file:
+        json.dump(record, file, allow_nan=False)
+
+
+def run_scheme(
+    settings: DemoSettings, start: Path, scheme: str, seed: int, *, report: Report | None = None
+) -> Record:
+    """Train the starting policy on under one scheme.
+
+    Parameters
+    ----------
+    settings : DemoSettings
+    start : Path
+        The starting policy's folder.
+    scheme : str
+        A key of `SCHEMES`.
+    seed : int
+        Of the problems and of sampling. Runs of one seed have the same problems, whatever the scheme.
+    report : callable, optional
+        Told of each step.
+
+    Returns
+    -------
+    dict
+    """
+    from transformers import LlamaForCausalLM
+
+    began = time.perf_counter()
+    model = LlamaForCausalLM.from_pretrained(start)
+    before = evaluate(model, settings, seed)
+    recorder = _Recorder(settings.group, report)
+    with TemporaryDirectory() as unused:  # the trainer insists on a folder, and saves nothing
+        trainer = _make_trainer(settings, scheme, seed, model, recorder, unused)
+        trainer.train()
+    for row, logged in zip(recorder.rows, trainer.state.log_history, strict=False):
+        row.update(_weights(scheme, row.pop("lengths"), settings.group, logged))
+    return {
+        "scheme": scheme,
+        "seed": seed,
+        "before": before,
+        "steps": recorder.rows,
+        "after": evaluate(trainer.model, settings, seed),
+        "seconds": time.perf_counter() - began,
+    }
+
+
+def evaluate(model: Any, settings: DemoSettings, seed: int) -> dict[str, float]:
+    """Accuracy and lengths of one sample at temperature 1 of each of some held-out problems.
+
+    Parameters
+    ----------
+    model : LlamaForCausalLM
+    settings : DemoSettings
+    seed : int
+        The same problems for the same seed.
+
+    Returns
+    -------
+    dict of str to float
+    """
+    from evenhand.grpo.chain_policy import sample
+
+    problems = settings.family.problems(settings.evaluated, seed=_EVALUATION_SEED + seed, held_out=True)
+    model.eval()
+    texts = sample(model, problems, max_new_tokens=_longest(settings), seed=seed)
+    right = [is_right(text, sum(terms(problem))) for text, problem in zip(texts, problems)]
+    return _figures(texts, right, [len(text) + 1 for text in texts])  # one token a character, and the end
+
+
+def _longest(settings: DemoSettings) -> int:
+    return settings.family.longest + 8  # room to be wrong in
+
+
+def _make_trainer(
+    settings: DemoSettings, scheme: str, seed: int, model: Any, recorder: _Recorder, folder: str
+) -> Any:
+    from datasets import Dataset
+    from transformers import PrinterCallback
+    from trl import GRPOConfig, GRPOTrainer
+
+    from evenhand.grpo.chain_policy import make_tokenizer
+    from evenhand.grpo.trainer import LambdaGRPOConfig, LambdaGRPOTrainer
+
+    problems = settings.family.problems(settings.steps * settings.prompts, seed=seed)
+    options = {
+        "output_dir": folder,
+        "seed": seed,
+        "use_cpu": True,
+        "bf16": False,
+        "max_steps": settings.steps,
+        "per_device_train_batch_size": settings.prompts * settings.group,
+        "num_generations": settings.group,
+        "max_completion_length": _longest(settings),
+        "learning_rate": settings.learning_rate,
+        "lr_scheduler_type": "constant",
+        "logging_steps": 1,
+        "gradient_checkpointing": False,
+        "save_strategy": "no",
+        "report_to": "none",
+        "disable_tqdm": True,
+        **SCHEMES[scheme],
+    }
+    kinds = (GRPOConfig, GRPOTrainer) if scheme in _STOCK else (LambdaGRPOConfig, LambdaGRPOTrainer)
+    config, trainer = kinds
+    made = trainer(
+        model=model,
+        reward_funcs=recorder,
+        args=config(**options),
+        train_dataset=Dataset.from_dict(
+            {"prompt": problems, "answer": [str(sum(terms(problem))) for problem in problems]}
+        ),
+        processing_class=make_tokenizer(),
+    )
+    made.remove_callback(PrinterCallback)
+    return made
+
+
+class _Recorder:
+    """The reward function, 1 for a right answer and 0 for another, which notes what it sees."""
+
+    __name__ = "right_answer"
+
+    def __init__(self, group: int, report: Report | None) -> None:
+        self.rows: list[Record] = []
+        self._group, self._report = group, report
+
+    def __call__(
+        self, completions: Sequence[str], completion_ids: Sequence[Any], answer: Sequence[str], **_: Any
+    ) -> list[float]:
+        right = [is_right(text, gold) for text, gold in zip(completions, answer)]
+        lengths = [len(ids) for ids in completion_ids]
+        self.rows.append({**_figures(completions, right, lengths), "lengths": lengths})
+        if self._report is not None:
+            self._report(1)
+        return [float(one) for one in right]
+
+
+def _figures(texts: Sequence[str], right: Sequence[bool], lengths: Sequence[int]) -> dict[str, float]:
+    long = np.array([form_of(text) == "long" for text in texts])
+    hits = np.array(right, float)
+    figures = {
+        "accuracy": float(hits.mean()),
+        "length": float(np.mean(lengths)),
+        "long_share": float(long.mean()),
+    }
+    for name, rows in (("accuracy_long", long), ("accuracy_short", ~long)):
+        if rows.any():
+            figures[name] = float(hits[rows].mean())
+    return figures
+
+
+def _weights(scheme: str, lengths: Sequence[int], group: int, logged: Record) -> dict[str, float]:
+    """λ and the extremes of f in a step; GRPO's follow from the lengths."""
+    if scheme not in _STOCK:
+        names = {"lambda": "lambda", "weight_min": "weight_min", "weight_max": "weight_max"}
+        return {ours: float(logged[f"preference/{theirs}"]) for ours, theirs in names.items()}
+    import torch
+
+    from evenhand.grpo.aggregation import response_weights
+
+    ids = torch.arange(len(lengths)) // group
+    f = response_weights("grpo" if scheme == "grpo" else "dapo", torch.tensor(lengths), ids)
+    return {"weight_min": float(f.min()), "weight_max": float(f.max())}

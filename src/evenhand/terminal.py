@@ -1,0 +1,52 @@
+"""What the commands print with: lines, tables, and files that appear when they are complete."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TextIO
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+_FILE_WIDTH = 110  # of tables where the output is no terminal
+
+
+def tell(message: str) -> None:
+    """Lines of the result, on the standard output."""
+    Console(file=sys.stdout, highlight=False, soft_wrap=True).print(Text(message))
+
+
+def say(message: str) -> None:
+    """A line for the person at the screen, on the error stream."""
+    Console(file=sys.stderr, highlight=False, soft_wrap=True).print(Text(message))
+
+
+def show_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Print a table below its title; the first column is text, numbers stand to the right."""
+    table = Table(box=SIMPLE_HEAD)
+    for number, column in enumerate(columns):
+        table.add_column(Text(column), justify="right" if number else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*map(Text, row))
+    console = Console(file=sys.stdout)
+    if not console.is_terminal:
+        console.width = _FILE_WIDTH
+    console.print(Text(f"\n{title}", style="bold"), table)
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[TextIO]:
+    """A text file that takes its place when it is complete."""
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with unfinished.open("w", encoding="utf-8", newline="") as file:
+            yield file
+        os.replace(unfinished, path)
+    finally:
+        unfinished.unlink(missing_ok=True)
