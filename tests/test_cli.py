@@ -382,15 +382,16 @@ def test_warnings_are_one_line(folder, tmp_path):
     assert "warning: 8 of 20 labels have no positive" in shown.stderr
 
 
-def test_inspect_shows_players_shares_and_the_rarest(folder):
+def test_inspect_shows_players_shares_and_the_hardest(folder):
     shown = run("inspect", folder / "model", "--hardest", 2).stdout
     model = load_model(folder / "model")
     for player in model.classifier.team_.players:
         assert player.view in shown
         assert f"{player.weights.nnz:,}" in shown
-    rarest = np.argsort(model.classifier.label_counts_, kind="stable")
-    assert f"{model.classifier.classes_[rarest[0]]} " in shown.split("Hardest")[1]
-    assert f"{model.classifier.classes_[rarest[2]]} " not in shown.split("Hardest")[1]
+    f1, counts = model.classifier.held_out_f1_, model.classifier.label_counts_
+    hardest = sorted(range(len(f1)), key=lambda label: (f1[label], -counts[label]))
+    assert f"{model.classifier.classes_[hardest[0]]} " in shown.split("Hardest")[1]
+    assert f"{model.classifier.classes_[hardest[2]]} " not in shown.split("Hardest")[1]
     shares = re.findall(r"^ *(words|word_pairs|characters) +([\d.– ]+)$", shown, re.MULTILINE)
     numbers = [
         [float(cell) for cell in row.split() if cell != "–"] for _, row in shares if len(row.split()) == 10

@@ -372,6 +372,19 @@ def test_players_share_the_labels(data, partition):
     assert np.isfinite(model.predict_proba(data.X[160:])).all()
 
 
+def test_quality_by_label_is_that_of_the_out_of_fold_decisions(data):
+    Y = data.Y[:160].toarray()
+    Y[:, 3] = 0
+    with pytest.warns(UserWarning, match="1 of 12 labels"):
+        model = CuriosityGameClassifier().fit(data.X[:160], Y)
+    assert model.held_out_f1_[3] == 0
+    inside = f1_score(Y, model.predict(data.X[:160]), average=None, zero_division=0)
+    assert model.held_out_f1_.mean() < inside.mean()  # they were not trained on
+    with pytest.warns(UserWarning, match="1 of 12 labels"):
+        alone = CuriosityGameClassifier(n_folds=0).fit(data.X[:160], Y)
+    assert alone.held_out_f1_ is None
+
+
 def test_more_players_than_labels_can_play(data):
     Y = data.Y[:160, :2]
     model = CuriosityGameClassifier(n_players=5, partition="frequency", rounds=1).fit(data.X[:160], Y)

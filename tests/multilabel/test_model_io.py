@@ -183,6 +183,7 @@ def test_a_forged_array_that_is_sound_is_read(folder):
         ("team/fusion/weights", lambda a: -a - 1, "below 0"),
         ("label_counts", lambda a: a[:-1], "classes must be 11 texts"),
         ("label_counts", lambda a: -a, "label counts"),
+        ("held_out_f1", lambda a: a[:-1], r"of shape \(12\)"),
         ("calibration/buckets", lambda a: a[:-1], "damaged"),
         ("decoders/per_label/thresholds", lambda a: a[:-1], "a decoder is for 11 labels, but there are 12"),
     ],

@@ -20,7 +20,7 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted, vali
 from evenhand.multilabel.data import as_label_matrix
 from evenhand.multilabel.decoding import Decoder, GlobalThreshold, LabelThresholds, MacroF1, PooledCalibration
 from evenhand.multilabel.game import Curiosity, Rules, Space
-from evenhand.multilabel.metrics import f1
+from evenhand.multilabel.metrics import confusion, f1
 from evenhand.multilabel.partition import Partition, partition_labels
 from evenhand.multilabel.progress import progress_bar
 from evenhand.multilabel.scores import top_k
@@ -105,6 +105,8 @@ class CuriosityGameClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[m
     decoders_ : dict of str to Decoder
     label_counts_ : ndarray of int64, shape (L,)
         n_c, training positives of each label.
+    held_out_f1_ : ndarray of float64, shape (L,), or None
+        F1 of each label on the training instances by decoder "micro", out-of-fold; None with ``n_folds`` 0.
     sparse_labels_ : bool
         Whether y was sparse or tags; `predict` then returns sparse label sets.
     views_ : dict of str to int
@@ -382,6 +384,7 @@ class CuriosityGameClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[m
         half = GlobalThreshold.from_state({"kind": "GlobalThreshold", "objective": "micro", "threshold": 0.5})
         self.calibration_: PooledCalibration | None = None
         self.decoders_: dict[str, Decoder] = dict.fromkeys(get_args(DecoderName), half)
+        self.held_out_f1_: npt.NDArray[np.float64] | None = None
         if not self.n_folds:
             return
         self.calibration_ = PooledCalibration().fit(game.fused, labels)
@@ -392,6 +395,7 @@ class CuriosityGameClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[m
             "per_label": LabelThresholds().fit(probabilities, labels),
             "macro_f1": MacroF1(),
         }
+        self.held_out_f1_ = confusion(labels, self.decoders_["micro"].decode(probabilities)).f1
 
     def _probabilities(self, fused: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """p̄, a constant for labels that training never saw."""

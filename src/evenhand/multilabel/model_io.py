@@ -183,6 +183,7 @@ def _classifier_state(classifier: CuriosityGameClassifier) -> dict[str, Any]:
         "params": {name: value for name, value in params.items() if name not in _NOT_OF_THE_MODEL},
         "classes": _names_state(classifier.classes_),
         "label_counts": classifier.label_counts_.astype(np.int64),
+        "held_out_f1": classifier.held_out_f1_,
         "n_train": int(classifier.n_train_),
         "sparse_labels": bool(classifier.sparse_labels_),
         "views": classifier.views_,
@@ -205,6 +206,9 @@ def _classifier_from(state: dict[str, Any]) -> CuriosityGameClassifier:
         raise FolderError("the label counts must be numbers of at least 0; the file is damaged")
     classifier.label_counts_ = counts
     classifier.classes_ = _names_from(entry(state, "classes", dict), "classes", len(counts))
+    classifier.held_out_f1_ = None
+    if state.get("held_out_f1") is not None:
+        classifier.held_out_f1_ = array_entry(state, "held_out_f1", ["float64"], (len(counts),))
     classifier.n_train_ = entry(state, "n_train", int)
     classifier.sparse_labels_ = entry(state, "sparse_labels", bool)
     classifier.views_ = _view_sizes(entry(state, "views", dict))

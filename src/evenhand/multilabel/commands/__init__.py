@@ -213,9 +213,9 @@ def predict(
 @app.command(epilog="Example:\n\nevenhand multilabel inspect model --hardest 20")
 def inspect(
     model: _Model,
-    hardest: Annotated[int, typer.Option(help="How many of the rarest labels to show.")] = 10,
+    hardest: Annotated[int, typer.Option(help="How many of the hardest labels to show.")] = 10,
 ) -> None:
-    """Show a model: its players, who speaks for which labels, its rounds and its rarest labels."""
+    """Show a model: its players, who speaks for which labels, its rounds and its hardest labels."""
     from evenhand.multilabel.commands.inspect import inspect_model
 
     inspect_model(model, hardest)

@@ -32,7 +32,7 @@ def inspect_model(folder: Path, hardest: int) -> None:
     _show_players(model)
     _show_shares(model)
     show_rounds(model)
-    _show_rarest(model, hardest)
+    _show_hardest(model, hardest)
 
 
 def _show_head(model: Model) -> None:
@@ -77,13 +77,17 @@ def _show_shares(model: Model) -> None:
     )
 
 
-def _show_rarest(model: Model, n: int) -> None:
-    counts = model.classifier.label_counts_
+def _show_hardest(model: Model, n: int) -> None:
+    """Of equally low F1 the commonest label first: there the failure costs most, and is least to be expected."""
+    counts, f1 = model.classifier.label_counts_, model.classifier.held_out_f1_
+    if f1 is None:
+        tell("\nHardest labels: not known, since this model was trained without folds (n_folds 0).")
+        return
     names = label_names(model)
-    order = np.argsort(counts, kind="stable")[:n]
+    seen = np.flatnonzero(counts)
+    order = seen[np.lexsort((-counts[seen], f1[seen]))][:n]
     show_table(
-        "Hardest labels, taken to be those with the fewest training positives"
-        " (a model holds no quality by label: see evaluate --labels)",
-        ("label", "training positives"),
-        [(names[label], int(counts[label])) for label in order],
+        "Hardest labels: lowest F1 on training instances, out-of-fold, decoder 'micro', %",
+        ("label", "F1", "training positives"),
+        [(names[label], per_cent(float(f1[label])), int(counts[label])) for label in order],
     )
