@@ -78,7 +78,7 @@ def _show_shares(model: Model) -> None:
 
 
 def _show_hardest(model: Model, n: int) -> None:
-    """Of equally low F1 the commonest label first: there the failure costs most, and is least to be expected."""
+    """Of equally low F1 the commonest label first: there a failure costs most."""
     counts, f1 = model.classifier.label_counts_, model.classifier.held_out_f1_
     if f1 is None:
         tell("\nHardest labels: not known, since this model was trained without folds (n_folds 0).")
