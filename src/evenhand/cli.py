@@ -12,7 +12,8 @@ from rich.text import Text
 from typer.core import TyperGroup
 
 from evenhand import __version__
-from evenhand.multilabel import commands
+from evenhand.grpo.commands import app as grpo
+from evenhand.multilabel.commands import app as multilabel
 
 
 class _Group(TyperGroup):
@@ -40,7 +41,8 @@ def _show_version(asked: bool) -> None:
 
 
 app = typer.Typer(cls=_Group, no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False)
-app.add_typer(commands.app, name="multilabel")
+app.add_typer(multilabel, name="multilabel")
+app.add_typer(grpo, name="grpo")
 
 
 @app.callback()

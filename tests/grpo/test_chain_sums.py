@@ -11,6 +11,8 @@ from evenhand.grpo.chain_sums import ChainSums, PolicySettings, form_of, is_righ
 TINY = PolicySettings(hidden=16, layers=1, heads=2, intermediate=16, n_derivations=96)
 N = 20_000
 
+torch.set_num_threads(1)  # beside other work two threads wait for each other, on models this small
+
 
 def shares_right(family):
     """Share right of the corpus, and its standard error, by form."""

@@ -1,11 +1,10 @@
-"""A small language model that speaks chain sums: its tokenizer, its training from scratch, and samples of it."""
+"""A small language model that speaks chain sums: tokenizer, training from scratch, samples."""
 
 from __future__ import annotations
 
 import os
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,35 +13,11 @@ import torch
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from evenhand.grpo.chain_sums import ChainSums
+from evenhand.grpo.chain_sums import ChainSums, PolicySettings
 
 CHARACTERS = "0123456789+=,"
 _PAD, _BEGIN, _END = "<pad>", "<s>", "</s>"
 _IGNORED = -100  # transformers' mark of a token that is not learned
-
-
-@dataclass(frozen=True)
-class PolicySettings:
-    """How the starting policy is made.
-
-    Parameters
-    ----------
-    hidden, layers, heads, intermediate : int
-        Of the Llama; the default has about 0.65 million parameters.
-    n_derivations, batch_size, learning_rate
-        The corpus is seen once, in batches, by AdamW: a tenth of the steps warms up, the last two fifths
-        decay.
-    seed : int
-    """
-
-    hidden: int = 128
-    layers: int = 4
-    heads: int = 4
-    intermediate: int = 256
-    n_derivations: int = 10_000
-    batch_size: int = 32
-    learning_rate: float = 2e-3
-    seed: int = 0
 
 
 def make_tokenizer() -> PreTrainedTokenizerFast:

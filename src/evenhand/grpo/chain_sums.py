@@ -1,10 +1,10 @@
-"""Chain sums: a made-up task whose derivations differ in length, with a known relation of length and correctness.
+"""Chain sums: a made-up task with derivations of two lengths, and a known relation of length and correctness.
 
-A problem is a chain of small numbers, ``3+4+5=``. It has two derivations: the short form writes the running totals,
-``7,12``; the long form writes each step out, ``3+4=7,7+5=12``. The last number is the answer. A starting policy
-is trained on derivations with wrong steps in them; how often a step is wrong depends on the form, so the family of
-tasks says beforehand whether long responses of that policy are right more often, equally often or less often than
-its short ones.
+A problem is a chain of small numbers, ``3+4+5=``. It has two derivations: the short form writes the running
+totals, ``7,12``; the long form writes each step out, ``3+4=7,7+5=12``. The last number is the answer. A
+starting policy is trained on derivations with wrong steps in them; how often a step is wrong depends on the
+form, so the family of tasks says beforehand whether long responses of that policy are right more often,
+equally often or less often than its short ones.
 
 This half knows neither torch nor transformers; `evenhand.grpo.chain_policy` makes the policy.
 """
@@ -63,7 +63,8 @@ class ChainSums:
     Parameters
     ----------
     right_more_often : {"longer", "neither", "shorter"}
-        Which derivations in the corpus, and so which responses of a policy trained on it, are right more often.
+        Which derivations in the corpus, and so which responses of a policy trained on it, are right more
+        often.
     n_terms : int
         Digits of a problem; it takes one step fewer.
     long_share : float
@@ -138,8 +139,8 @@ class ChainSums:
         prompt : str
         form : {"short", "long"}
         rng : Generator, optional
-            Where given, each step is wrong with probability `step_error(form)`, and later steps go on from the
-            wrong total. Without it every step is right.
+            Where given, each step is wrong with probability `step_error(form)`, and later steps go on from
+            the wrong total. Without it every step is right.
 
         Returns
         -------
@@ -170,6 +171,30 @@ class ChainSums:
         for prompt in self.problems(n, seed=seed):
             form: Form = "long" if rng.random() < self.long_share else "short"
             yield Derivation(prompt, self.write(prompt, form, rng), form, sum(terms(prompt)))
+
+
+@dataclass(frozen=True)
+class PolicySettings:
+    """How the starting policy is made.
+
+    Parameters
+    ----------
+    hidden, layers, heads, intermediate : int
+        Of the Llama; the default has about 0.65 million parameters.
+    n_derivations, batch_size, learning_rate
+        The corpus is seen once, in batches, by AdamW: a tenth of the steps warms up, the last two fifths
+        decay.
+    seed : int
+    """
+
+    hidden: int = 128
+    layers: int = 4
+    heads: int = 4
+    intermediate: int = 256
+    n_derivations: int = 10_000
+    batch_size: int = 32
+    learning_rate: float = 2e-3
+    seed: int = 0
 
 
 def terms(prompt: str) -> list[int]:

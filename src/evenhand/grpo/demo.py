@@ -1,7 +1,7 @@
 """The runs of `evenhand grpo demo`: one starting policy, trained on under several schemes and seeds.
 
-A finished run leaves a JSON file, and a file that is there is not made again. Settings and the versions of the
-libraries are part of the names of folders, so results of different settings never meet.
+A finished run leaves a JSON file, and a file that is there is not made again. Settings and the versions of
+the libraries are part of the names of folders, so results of different settings never meet.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from evenhand.grpo.chain_sums import ChainSums, form_of, is_right, terms
+from evenhand.grpo.chain_sums import ChainSums, PolicySettings, form_of, is_right, terms
 from evenhand.terminal import replacing
 
 Report: TypeAlias = Callable[[int], None]
@@ -54,8 +54,7 @@ class DemoSettings:
     Parameters
     ----------
     family : ChainSums
-    policy : mapping
-        Options of `chain_policy.PolicySettings` that differ from its defaults.
+    policy : PolicySettings
     steps : int
         GRPO steps of a run.
     prompts : int
@@ -69,7 +68,7 @@ class DemoSettings:
     """
 
     family: ChainSums = field(default_factory=ChainSums)
-    policy: dict[str, Any] = field(default_factory=dict)
+    policy: PolicySettings = field(default_factory=PolicySettings)
     steps: int = 60
     prompts: int = 16
     group: int = 8
@@ -79,12 +78,13 @@ class DemoSettings:
     @property
     def start_key(self) -> str:
         """Stands for all that the starting policy depends on."""
-        return _key({"family": asdict(self.family), "policy": self.policy})
+        errors = [self.family.step_error(form) for form in ("short", "long")]
+        return _key({"family": asdict(self.family), "errors": errors, "policy": asdict(self.policy)})
 
     @property
     def run_key(self) -> str:
         """Stands for all that a run depends on, scheme and seed apart."""
-        return _key({**asdict(self), "schemes": SCHEMES})
+        return _key({**asdict(self), "start": self.start_key, "schemes": SCHEMES})
 
 
 def _key(settings: dict[str, Any]) -> str:
@@ -132,11 +132,10 @@ class Demo:
     def make_start(self, report: Callable[[int, int], None] | None = None) -> None:
         """Train the starting policy, unless it is there."""
         _set_up()
-        from evenhand.grpo.chain_policy import PolicySettings, starting_policy
+        from evenhand.grpo.chain_policy import starting_policy
 
         self.start.parent.mkdir(parents=True, exist_ok=True)
-        policy = PolicySettings(**self.settings.policy)
-        starting_policy(self.settings.family, policy, self.start, report=report)
+        starting_policy(self.settings.family, self.settings.policy, self.start, report=report)
 
     def run(self, jobs: int, report: Report) -> None:
         """Do the runs that are missing, `jobs` at a time, each in one thread.
@@ -369,8 +368,7 @@ def _figures(texts: Sequence[str], right: Sequence[bool], lengths: Sequence[int]
 def _weights(scheme: str, lengths: Sequence[int], group: int, logged: Record) -> dict[str, float]:
     """λ and the extremes of f in a step; GRPO's follow from the lengths."""
     if scheme not in _STOCK:
-        names = {"lambda": "lambda", "weight_min": "weight_min", "weight_max": "weight_max"}
-        return {ours: float(logged[f"preference/{theirs}"]) for ours, theirs in names.items()}
+        return {name: float(logged[f"preference/{name}"]) for name in ("lambda", "weight_min", "weight_max")}
     import torch
 
     from evenhand.grpo.aggregation import response_weights

@@ -22,9 +22,12 @@ def run(*arguments, code=0):
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
+    import torch
+
     from evenhand.grpo.chain_policy import starting_policy
     from evenhand.grpo.chain_sums import ChainSums, PolicySettings, terms
 
+    torch.set_num_threads(1)
     path = tmp_path_factory.mktemp("grpo")
     family = ChainSums(n_terms=3)
     policy = PolicySettings(hidden=16, layers=1, heads=2, intermediate=16, n_derivations=96)

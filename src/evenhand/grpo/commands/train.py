@@ -1,0 +1,174 @@
+"""`evenhand grpo train`: TRL's own script, with the trainer, tasks and rewards of this package in it."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, NoReturn
+
+from trl import (
+    DatasetMixtureConfig,
+    ModelConfig,
+    TrlParser,
+    get_dataset,
+    get_peft_config,
+    get_quantization_config,
+)
+from trl.rewards import accuracy_reward, get_soft_overlong_punishment, think_format_reward
+from trl.scripts.grpo import GRPOScriptArguments
+
+from evenhand.grpo.commands.shared import TaskSource
+from evenhand.grpo.rewards import REWARDS, check_answers, checked
+from evenhand.grpo.trainer import LambdaGRPOConfig, LambdaGRPOTrainer
+
+_THEIRS: dict[str, Callable[[], Any]] = {
+    "accuracy_reward": lambda: accuracy_reward,
+    "think_format_reward": lambda: think_format_reward,
+    "get_soft_overlong_punishment": lambda: get_soft_overlong_punishment(
+        max_completion_len=1280, soft_punish_cache=256
+    ),
+}
+
+
+@dataclass
+class ScriptArguments(GRPOScriptArguments):  # type: ignore[misc]
+    """TRL's arguments of the script, and where tasks come from."""
+
+    tasks: str | None = field(
+        default=None,
+        metadata={"help": "In place of a data set: a .jsonl or .parquet file, or reasoning_gym:NAME."},
+    )
+    tasks_kind: Literal["plain", "gsm8k", "math"] = field(
+        default="plain", metadata={"help": "Whose form the file of tasks has."}
+    )
+    tasks_prompt: str = field(default="prompt", metadata={"help": "Field of the problem, in plain files."})
+    tasks_answer: str = field(default="answer", metadata={"help": "Field of the answer, in plain files."})
+    tasks_size: int = field(default=1000, metadata={"help": "How many problems reasoning-gym makes."})
+    tasks_chat: bool = field(default=False, metadata={"help": "Ask in the model's chat template."})
+
+
+class _Parser(TrlParser):  # type: ignore[misc]
+    def error(self, message: str) -> NoReturn:
+        raise ValueError(f"{message}; `evenhand grpo train -- --help` lists all options")
+
+
+def train_model(options: Sequence[str]) -> None:
+    """Train, and save the model in the output folder.
+
+    Parameters
+    ----------
+    options : sequence of str
+        As `trl grpo` takes them.
+
+    Raises
+    ------
+    ValueError
+        If an option, a reward or the tasks cannot be used.
+    """
+    kinds = (ScriptArguments, LambdaGRPOConfig, ModelConfig, DatasetMixtureConfig)
+    parser = _Parser(kinds, prog="evenhand grpo train")
+    script, config, model, mixture = parser.parse_args_and_config(list(options))
+    if not model.model_name_or_path:
+        raise ValueError("no model; give --model_name_or_path, or model_name_or_path in the --config file")
+    rewards = reward_functions(script)
+    data = _load(script, config, mixture)
+    if {"accuracy", "signed_accuracy"} & set(script.reward_funcs or ()):
+        for part in data.values():
+            if "answer" in (part.column_names or ()):
+                check_answers(part["answer"])
+    trainer = LambdaGRPOTrainer(
+        model=model.model_name_or_path,
+        reward_funcs=rewards,
+        args=_with_model_options(config, model),
+        train_dataset=data[script.dataset_train_split],
+        eval_dataset=data[script.dataset_test_split] if config.eval_strategy != "no" else None,
+        quantization_config=get_quantization_config(model),
+        peft_config=get_peft_config(model),
+    )
+    trainer.train(resume_from_checkpoint=config.resume_from_checkpoint)
+    trainer.save_model(config.output_dir)
+    trainer.accelerator.print(f"Saved in {config.output_dir}.")
+    if config.push_to_hub:
+        trainer.push_to_hub(dataset_name=script.dataset_name)
+    trainer.accelerator.end_training()
+
+
+def reward_functions(script: Any) -> list[Any]:
+    """The rewards that were asked for, by name: ours, TRL's, or a function by its import path.
+
+    Parameters
+    ----------
+    script : ScriptArguments
+
+    Returns
+    -------
+    list of callable or str
+        A str is a reward model.
+
+    Raises
+    ------
+    ValueError
+        If there is none, or a name is not known.
+    """
+    found: list[Any] = [script.reward_model_name_or_path] if script.reward_model_name_or_path else []
+    found += [_reward(name) for name in script.reward_funcs or ()]
+    if not found:
+        raise ValueError(f"no reward; give --reward_funcs, for example {', '.join(REWARDS)}")
+    return found
+
+
+def _reward(name: str) -> Any:
+    if name in REWARDS:
+        return checked(REWARDS[name])
+    if name in _THEIRS:
+        return _THEIRS[name]()
+    module, _, function = name.rpartition(".")
+    if not module:
+        raise ValueError(
+            f"reward {name!r} is not known; take one of {', '.join((*REWARDS, *_THEIRS))}, or a function by"
+            " its import path, like my_module.my_reward"
+        )
+    sys.path.insert(0, os.getcwd())
+    try:
+        return checked(getattr(importlib.import_module(module), function))
+    except (ImportError, AttributeError) as error:
+        raise ValueError(f"reward {name!r} cannot be imported: {error}") from error
+    finally:
+        sys.path.remove(os.getcwd())
+
+
+def _load(script: Any, config: Any, mixture: Any) -> Any:
+    """Data sets by split."""
+    if script.tasks is not None:
+        source = TaskSource(
+            script.tasks,
+            kind=script.tasks_kind,
+            prompt=script.tasks_prompt,
+            answer=script.tasks_answer,
+            size=script.tasks_size,
+            seed=config.seed,
+            chat=script.tasks_chat,
+        )
+        if config.eval_strategy != "no":
+            raise ValueError("--tasks has no evaluation part; leave out --eval_strategy")
+        return {script.dataset_train_split: source.read()}
+    if mixture.datasets:
+        return get_dataset(mixture)
+    if script.dataset_name is None:
+        raise ValueError("no tasks; give --tasks FILE, or TRL's --dataset_name")
+    from datasets import load_dataset
+
+    return load_dataset(script.dataset_name, name=script.dataset_config, streaming=script.dataset_streaming)
+
+
+def _with_model_options(config: Any, model: Any) -> Any:
+    options = {
+        "revision": model.model_revision,
+        "attn_implementation": model.attn_implementation,
+        "dtype": model.dtype,
+    }
+    config.model_init_kwargs = {**options, **(config.model_init_kwargs or {})}
+    return config

@@ -1,0 +1,319 @@
+"""What the runs of a demo come to: a table with the seeds' spread, and one self-contained HTML page."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from scipy import stats
+
+from evenhand.terminal import replacing
+
+NAMES = {"grpo": "GRPO", "dapo": "DAPO", "lambda": "λ-GRPO", "power": "λ, power form"}
+BASELINE = "dapo"
+COLUMNS = ("", "seeds", "accuracy, %", "less DAPO's", "length", "long, %", "λ", "f")
+
+_COLOURS = {"grpo": "#E69F00", "dapo": "#0072B2", "lambda": "#CC79A7", "power": "#009E73"}  # Okabe and Ito's
+_STYLES = {"grpo": "-", "dapo": "-", "lambda": "--", "power": "-"}  # λ-GRPO often lies on DAPO
+_WINDOW = 5  # steps of the moving averages
+_CONFIDENCE = 0.95
+_ENOUGH = 10  # seeds from which on the table speaks for itself
+
+Floats = npt.NDArray[np.float64]
+Record = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Mean and standard deviation (n − 1) over seeds; the latter is NaN for one seed."""
+
+    mean: float
+    sd: float
+
+    @classmethod
+    def of(cls, values: Sequence[float]) -> Spread:
+        """The spread of some values."""
+        return cls(float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else float("nan"))
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What one scheme came to.
+
+    Parameters
+    ----------
+    scheme : str
+    n_seeds : int
+    accuracy, length, long_share : Spread
+        After the run, on held-out problems.
+    gain : tuple of float, optional
+        Accuracy less that of DAPO with the same seed: mean and the ends of its t-interval. None for DAPO, and
+        where fewer than two seeds have both.
+    lam : Spread, optional
+        λ in the last step, where there is one.
+    weights : (float, float)
+        Least and greatest f of any response of the last step.
+    """
+
+    scheme: str
+    n_seeds: int
+    accuracy: Spread
+    length: Spread
+    long_share: Spread
+    gain: tuple[float, float, float] | None
+    lam: Spread | None
+    weights: tuple[float, float]
+
+    def cells(self) -> tuple[str, ...]:
+        """The row below `COLUMNS`."""
+        gain = "–"
+        if self.gain is not None:
+            gain = "{:+.1f} ({:+.1f} to {:+.1f})".format(*(100 * x for x in self.gain))
+        return (
+            NAMES[self.scheme],
+            str(self.n_seeds),
+            _show(self.accuracy, 100, 1),
+            gain,
+            _show(self.length, 1, 1),
+            _show(self.long_share, 100, 0),
+            "–" if self.lam is None else _show(self.lam, 1, 2),
+            "{:.2f}–{:.2f}".format(*self.weights),
+        )
+
+
+def _show(spread: Spread, scale: float, digits: int) -> str:
+    mean = f"{scale * spread.mean:.{digits}f}"
+    return mean if np.isnan(spread.sd) else f"{mean} ± {scale * spread.sd:.{digits}f}"
+
+
+def summarise(records: Sequence[Record]) -> list[Summary]:
+    """One summary a scheme, in the order of their first run.
+
+    Parameters
+    ----------
+    records : sequence of dict
+        As `demo.run_scheme` gives them.
+
+    Returns
+    -------
+    list of Summary
+    """
+    schemes = list(dict.fromkeys(one["scheme"] for one in records))
+    return [_summary(scheme, records) for scheme in schemes]
+
+
+def _summary(scheme: str, records: Sequence[Record]) -> Summary:
+    mine = [one for one in records if one["scheme"] == scheme]
+    last = [one["steps"][-1] for one in mine]
+    lams = [step["lambda"] for step in last if "lambda" in step]
+    return Summary(
+        scheme=scheme,
+        n_seeds=len(mine),
+        accuracy=Spread.of([one["after"]["accuracy"] for one in mine]),
+        length=Spread.of([one["after"]["length"] for one in mine]),
+        long_share=Spread.of([one["after"]["long_share"] for one in mine]),
+        gain=None if scheme == BASELINE else _gain(mine, records),
+        lam=Spread.of(lams) if lams else None,
+        weights=(min(step["weight_min"] for step in last), max(step["weight_max"] for step in last)),
+    )
+
+
+def _gain(mine: Sequence[Record], records: Sequence[Record]) -> tuple[float, float, float] | None:
+    """Paired by seed: what makes a seed's problems hard for both schemes falls out."""
+    base = {one["seed"]: one["after"]["accuracy"] for one in records if one["scheme"] == BASELINE}
+    gains = np.array([one["after"]["accuracy"] - base[one["seed"]] for one in mine if one["seed"] in base])
+    if len(gains) < 2:
+        return None
+    half = stats.t.ppf((1 + _CONFIDENCE) / 2, len(gains) - 1) * stats.sem(gains)
+    return float(gains.mean()), float(gains.mean() - half), float(gains.mean() + half)
+
+
+def findings(records: Sequence[Record]) -> list[str]:
+    """What the figures allow to say, in sentences.
+
+    Parameters
+    ----------
+    records : sequence of dict
+
+    Returns
+    -------
+    list of str
+    """
+    summaries = summarise(records)
+    before = Spread.of([one["before"]["accuracy"] for one in records])
+    told = [f"Accuracy of the starting policy: {100 * before.mean:.1f} %."]
+    judged = [one for one in summaries if one.gain is not None]
+    for one in judged:
+        assert one.gain is not None
+        _, low, high = one.gain
+        if low <= 0 <= high:
+            told.append(
+                f"{NAMES[one.scheme]}: the interval holds 0, so these seeds cannot tell it from DAPO."
+            )
+        else:
+            told.append(f"{NAMES[one.scheme]}: {'worse' if high < 0 else 'better'} than DAPO in these runs.")
+    n = min((one.n_seeds for one in judged), default=_ENOUGH)
+    if n < _ENOUGH:
+        told.append(
+            f"{n} seeds do not decide: an interval from {n} differences is wide and trusts that they scatter"
+            f" normally, and {len(judged)} of them are looked at together. --seeds {_ENOUGH} says more."
+        )
+    for one in summaries:
+        if one.scheme == "lambda":
+            off = max(abs(1 - weight) for weight in one.weights)
+            same = ": in effect it is DAPO" if off < 0.05 else ""
+            told.append(f"{NAMES['lambda']}: its weights end within {100 * off:.1f} % of 1{same}.")
+    return told
+
+
+def write_report(path: Path, title: str, facts: Sequence[str], records: Sequence[Record]) -> None:
+    """Write the page; it appears when it is complete.
+
+    Parameters
+    ----------
+    path : Path
+    title : str
+    facts : sequence of str
+        What was run, a paragraph each.
+    records : sequence of dict
+        At least one.
+    """
+    rows = "".join(
+        "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in one.cells()) + "</tr>\n"
+        for one in summarise(records)
+    )
+    head = "".join(f"<th>{escape(column)}</th>" for column in COLUMNS)
+    figures = "\n".join(
+        f'<figure role="img" aria-label="{escape(caption)}">{draw(records)}'
+        f"<figcaption>{escape(caption)}</figcaption></figure>"
+        for caption, draw in _FIGURES
+    )
+    paragraphs = "\n".join(f"<p>{escape(fact)}</p>" for fact in facts)
+    said = "\n".join(f"<li>{escape(line)}</li>" for line in findings(records))
+    page = _PAGE.format(
+        title=escape(title),
+        facts=paragraphs,
+        head=head,
+        rows=rows,
+        findings=said,
+        figures=figures,
+        confidence=f"{100 * _CONFIDENCE:.0f}",
+    )
+    with replacing(path) as file:
+        file.write(page)
+
+
+_PAGE = """<!DOCTYPE html>
+<html lang="en"><head><meta charset="utf-8"><title>{title}</title>
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<style>
+body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 70rem; margin: 2rem auto; padding: 0 1rem; }}
+table {{ border-collapse: collapse; font-variant-numeric: tabular-nums; }}
+th, td {{ padding: .25rem .7rem; text-align: right; border-bottom: 1px solid #ccc; }}
+th:first-child, td:first-child {{ text-align: left; }}
+main {{ display: grid; grid-template-columns: repeat(auto-fit, minmax(28rem, 1fr)); gap: 1rem; }}
+figure {{ margin: 0; }} svg {{ width: 100%; height: auto; }} figcaption {{ color: #444; }}
+</style></head><body>
+<h1>{title}</h1>
+{facts}
+<table><thead><tr>{head}</tr></thead><tbody>
+{rows}</tbody></table>
+<p>After the runs, on held-out problems at temperature 1: mean ± standard deviation over seeds. Less DAPO's:
+difference in points, paired by seed, with its {confidence} % t-interval. Long: share of responses in the long
+form. λ, and least and greatest weight f: of the last step.</p>
+<ul>
+{findings}
+</ul>
+<main>
+{figures}
+</main>
+</body></html>
+"""
+
+
+def _accuracy(records: Sequence[Record]) -> str:
+    return _draw(records, "accuracy, %", lambda axes: _lines(axes, records, "accuracy", 100))
+
+
+def _lengths(records: Sequence[Record]) -> str:
+    return _draw(records, "tokens", lambda axes: _lines(axes, records, "length", 1))
+
+
+def _forms(records: Sequence[Record]) -> str:
+    return _draw(records, "long form, %", lambda axes: _lines(axes, records, "long_share", 100))
+
+
+def _lambdas(records: Sequence[Record]) -> str:
+    def draw(axes: Axes) -> None:
+        axes.axhline(0, color="#888", linewidth=0.8)
+        for one in records:
+            if "lambda" in one["steps"][0]:
+                values = [step["lambda"] for step in one["steps"]]
+                scheme = one["scheme"]
+                axes.plot(range(1, len(values) + 1), values, _STYLES[scheme], color=_COLOURS[scheme])
+
+    return _draw(records, "λ", draw)
+
+
+def _extremes(records: Sequence[Record]) -> str:
+    def draw(axes: Axes) -> None:
+        axes.set_yscale("log")
+        for name in ("weight_min", "weight_max"):
+            _lines(axes, records, name, 1)
+
+    return _draw(records, "least and greatest f", draw)
+
+
+_FIGURES: tuple[tuple[str, Callable[[Sequence[Record]], str]], ...] = (
+    (f"Accuracy of the responses trained on; moving average over {_WINDOW} steps.", _accuracy),
+    (f"Mean length of a response; moving average over {_WINDOW} steps.", _lengths),
+    ("Share of responses in the long form.", _forms),
+    ("λ, a line for each seed. At 0 λ-GRPO is DAPO.", _lambdas),
+    ("Least and greatest weight f of a response. GRPO's is μ/|o|, DAPO's 1.", _extremes),
+)
+
+
+def _lines(axes: Axes, records: Sequence[Record], figure: str, scale: float) -> None:
+    """A scheme's mean over seeds, with a band from the least seed to the greatest."""
+    for scheme in dict.fromkeys(one["scheme"] for one in records):
+        seeds = [one["steps"] for one in records if one["scheme"] == scheme]
+        values = scale * np.array([_smooth([step[figure] for step in steps]) for steps in seeds])
+        at = np.arange(1, values.shape[1] + 1)
+        axes.plot(at, values.mean(0), _STYLES[scheme], color=_COLOURS[scheme])
+        axes.fill_between(at, values.min(0), values.max(0), color=_COLOURS[scheme], alpha=0.15, linewidth=0)
+
+
+def _smooth(values: Sequence[float]) -> Floats:
+    """A moving average over the last steps; fewer at the start."""
+    total = np.concatenate([[0.0], np.cumsum(values)])
+    end = np.arange(1, len(values) + 1)
+    start = np.maximum(0, end - _WINDOW)
+    smooth: Floats = (total[end] - total[start]) / (end - start)
+    return smooth
+
+
+def _draw(records: Sequence[Record], label: str, draw: Callable[[Axes], None]) -> str:
+    """A figure as SVG, with its key above it."""
+    figure = Figure(figsize=(6, 3.6), layout="constrained")
+    axes = figure.subplots()
+    draw(axes)
+    axes.set_xlabel("step")
+    axes.set_ylabel(label)
+    axes.grid(alpha=0.3)
+    for scheme in dict.fromkeys(one["scheme"] for one in records):
+        axes.plot([], [], _STYLES[scheme], color=_COLOURS[scheme], label=NAMES[scheme])
+    figure.legend(loc="outside upper center", ncols=4, frameon=False, fontsize="small")
+    out = io.StringIO()
+    with rc_context({"svg.fonttype": "none", "svg.hashsalt": "evenhand"}):  # text as text; the same each time
+        figure.savefig(out, format="svg", metadata={"Date": None})
+    text = out.getvalue()
+    return text[text.index("<svg") :]
