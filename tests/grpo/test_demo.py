@@ -10,8 +10,9 @@ import time
 
 import pytest
 
+from evenhand.grpo.chain_policy import starting_policy
 from evenhand.grpo.chain_sums import ChainSums, PolicySettings
-from evenhand.grpo.demo import SCHEMES, Demo, DemoSettings, _weights, run_scheme
+from evenhand.grpo.demo import SCHEMES, Demo, DemoSettings, Workers, _weights, run_scheme
 
 TINY = DemoSettings(
     ChainSums(n_terms=3),
@@ -26,7 +27,7 @@ TINY = DemoSettings(
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory):
     made = Demo(TINY, tmp_path_factory.mktemp("demo"), seeds=[0])
-    made.make_start()
+    starting_policy(TINY.family, TINY.policy, made.start)
     return made
 
 
@@ -133,10 +134,12 @@ def test_a_killed_demo_resumes(tmp_path):
 def test_two_at_a_time_come_to_the_same_as_one(tmp_path):
     def run(jobs):
         made = Demo(TINY, tmp_path / str(jobs), [0], schemes=("dapo", "power"))
-        made.make_start()
-        told = []
-        made.run(jobs, told.append)
-        assert sum(told) == 4
+        with Workers(jobs) as workers:
+            told = []
+            made.make_start(workers, told.append)
+            assert sum(told) == 3
+            made.run(workers, told.append)
+            assert sum(told) == 3 + 4
         assert made.missing() == []
         return [{**one, "seconds": 0} for one in made.records()]
 
@@ -146,5 +149,18 @@ def test_two_at_a_time_come_to_the_same_as_one(tmp_path):
 @pytest.mark.slow
 def test_what_goes_wrong_in_a_worker_is_raised(tmp_path):
     made = Demo(TINY, tmp_path, [0], schemes=("dapo",))  # without a starting policy
-    with pytest.raises(OSError, match="start-"):
-        made.run(1, lambda _: None)
+    with pytest.raises(OSError, match="start-"), Workers(1) as workers:
+        made.run(workers, lambda _: None)
+
+
+@pytest.mark.slow
+def test_an_interruption_says_that_the_same_command_goes_on(tmp_path):
+    running = subprocess.Popen(quick(tmp_path), stderr=subprocess.PIPE, text=True, start_new_session=True)
+    while not list(tmp_path.glob("runs-*")):
+        assert running.poll() is None
+        time.sleep(0.05)
+    os.killpg(running.pid, signal.SIGINT)  # as a terminal does: workers get it as well
+    told = running.communicate(timeout=60)[1]
+    assert running.returncode != 0
+    assert "The same command takes it up again" in told
+    assert "Traceback" not in told

@@ -11,11 +11,13 @@ import logging
 import multiprocessing
 import os
 import queue
+import signal
 import threading
 import time
 import warnings
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from hashlib import sha256
 from importlib.metadata import version
@@ -44,6 +46,7 @@ SCHEMES: dict[str, dict[str, Any]] = {
 
 _STOCK = ("grpo", "dapo")
 _EVALUATION_SEED = 1_000_000
+_PATIENCE = 0.2  # seconds between two looks at what workers do
 _QUIET = ("transformers", "trl", "accelerate", "evenhand.grpo.trainer")
 
 
@@ -129,56 +132,75 @@ class Demo:
         paths = [self.path(*one) for one in self.planned]
         return [json.loads(path.read_text(encoding="utf-8")) for path in paths if path.exists()]
 
-    def make_start(self, report: Callable[[int, int], None] | None = None) -> None:
-        """Train the starting policy, unless it is there."""
-        _set_up()
-        from evenhand.grpo.chain_policy import starting_policy
-
-        self.start.parent.mkdir(parents=True, exist_ok=True)
-        starting_policy(self.settings.family, self.settings.policy, self.start, report=report)
-
-    def run(self, jobs: int, report: Report) -> None:
-        """Do the runs that are missing, `jobs` at a time, each in one thread.
+    def make_start(self, workers: Workers, report: Report) -> None:
+        """Train the starting policy, unless it is there.
 
         Parameters
         ----------
-        jobs : int
+        workers : Workers
         report : callable
-            Told of steps as they are done, in this process.
+            Told of steps as they are done.
         """
-        missing = self.missing()
+        self.start.parent.mkdir(parents=True, exist_ok=True)
+        workers.do([(_start_in_worker, (self.settings, self.start))], report)
+
+    def run(self, workers: Workers, report: Report) -> None:
+        """Do the runs that are missing, each in one thread.
+
+        Parameters
+        ----------
+        workers : Workers
+        report : callable
+            Told of steps as they are done.
+        """
         self._runs.mkdir(parents=True, exist_ok=True)
+        calls = [(self.settings, self.start, *one, self.path(*one)) for one in self.missing()]
+        workers.do([(_run_in_worker, call) for call in calls], report)
+
+
+class Workers:
+    """Processes that train, and end with this one: a context.
+
+    Parameters
+    ----------
+    jobs : int
+        How many.
+    """
+
+    def __init__(self, jobs: int) -> None:
         context = multiprocessing.get_context("spawn")  # torch's threads do not survive a fork
-        steps: Any = context.Queue()
-        workers = min(jobs, max(1, len(missing)))
-        with ProcessPoolExecutor(workers, context, _start_worker, (steps,)) as pool:
-            try:
-                pending = [
-                    pool.submit(_run_in_worker, self.settings, self.start, *one, self.path(*one))
-                    for one in missing
-                ]
-                _follow(pending, steps, report)
-            except BaseException:
-                pool.shutdown(wait=False, cancel_futures=True)
-                for worker in list((pool._processes or {}).values()):  # none offers a way to end a run
-                    worker.terminate()
-                raise
+        self._steps: Any = context.Queue()
+        self._pool = ProcessPoolExecutor(jobs, context, _start_worker, (self._steps,))
 
+    def __enter__(self) -> Workers:
+        return self
 
-def _follow(pending: list[Future[None]], steps: Any, report: Report) -> None:
-    """Pass on the steps that workers report until all is done; raise what a worker raised."""
-    while True:
-        done = all(future.done() for future in pending)
-        try:
-            while True:
-                report(steps.get(timeout=0.0 if done else 0.2))
-        except queue.Empty:
-            pass
-        for future in pending:
-            if future.done():
-                future.result()
-        if done:
-            return
+    def __exit__(self, kind: object, *_: object) -> None:
+        if kind is not None:  # nobody waits for what is under way
+            for worker in list(
+                (self._pool._processes or {}).values()
+            ):  # the pool offers no way to end a call
+                worker.terminate()
+        self._pool.shutdown(cancel_futures=True)
+
+    def do(self, calls: Sequence[tuple[Callable[..., None], tuple[Any, ...]]], report: Report) -> None:
+        """Make calls, and pass on the steps that they report; raise what one of them raises.
+
+        Parameters
+        ----------
+        calls : sequence of (function, arguments)
+        report : callable
+        """
+        pending = [self._pool.submit(function, *arguments) for function, arguments in calls]
+        done = False
+        while not done:
+            done = all(future.done() for future in pending)  # asked first: no step comes after it
+            for future in pending:
+                if future.done():
+                    future.result()
+            with suppress(queue.Empty):
+                while True:
+                    report(self._steps.get(timeout=_PATIENCE))
 
 
 _steps: Any = None  # a worker's way to report, set when it starts
@@ -187,6 +209,7 @@ _steps: Any = None  # a worker's way to report, set when it starts
 def _start_worker(steps: Any) -> None:
     global _steps
     _steps = steps
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which ends its workers
     parent = multiprocessing.parent_process()
 
     def leave_with_parent() -> None:
@@ -210,6 +233,12 @@ def _set_up() -> None:
     for name in _QUIET:
         logging.getLogger(name).setLevel(logging.ERROR)
     warnings.simplefilter("ignore")
+
+
+def _start_in_worker(settings: DemoSettings, folder: Path) -> None:
+    from evenhand.grpo.chain_policy import starting_policy
+
+    starting_policy(settings.family, settings.policy, folder, report=lambda *_: _steps.put(1))
 
 
 def _run_in_worker(settings: DemoSettings, start: Path, scheme: str, seed: int, path: Path) -> None:

@@ -206,6 +206,7 @@ def test_evaluate_counts_right_answers(folder, tmp_path, monkeypatch):
         (("--k", "x"), "--k is 'x'"),
         (("--against", "no-such.jsonl"), "no-such.jsonl"),
         (("--prompt", "question"), "no field 'question'"),
+        (("--out", "no-such-folder/out.jsonl"), "no folder no-such-folder"),
     ],
 )
 def test_evaluate_says_what_to_mend(folder, tmp_path, options, message):

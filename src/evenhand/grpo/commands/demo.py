@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 from evenhand.grpo.chain_sums import ChainSums, PolicySettings, Relation
-from evenhand.grpo.demo import SCHEMES, Demo, DemoSettings
+from evenhand.grpo.demo import SCHEMES, Demo, DemoSettings, Workers
 from evenhand.grpo.report import COLUMNS, NAMES, findings, summarise, write_report
 from evenhand.terminal import progress_bar, say, show_table, tell
 
@@ -81,18 +81,21 @@ def _settings(right_more_often: Relation, steps: int, quick: bool) -> DemoSettin
 
 
 def _work(demo: Demo, jobs: int) -> None:
+    """What is missing; a finished demo starts no process."""
+    missing, planned = len(demo.missing()), len(demo.planned)
+    if missing < planned:
+        say(f"{planned - missing} of {planned} runs are there already.")
+    if not missing:
+        return
+    policy, steps = demo.settings.policy, demo.settings.steps
     try:
-        if not demo.start.exists():
-            steps = demo.settings.policy.n_derivations // demo.settings.policy.batch_size
-            with progress_bar("starting policy", steps, "steps") as advance:
-                demo.make_start(lambda _done, _total: advance(1))
-        missing = demo.missing()
-        if len(missing) < len(demo.planned):
-            say(f"{len(demo.planned) - len(missing)} of {len(demo.planned)} runs are there already.")
-        if missing:
-            total = len(missing) * demo.settings.steps
-            with progress_bar(f"{len(missing)} runs, {jobs} at a time", total, "steps") as advance:
-                demo.run(jobs, advance)
+        with Workers(min(jobs, missing)) as workers:
+            if not demo.start.exists():
+                n_batches = policy.n_derivations // policy.batch_size
+                with progress_bar("starting policy", n_batches, "steps") as advance:
+                    demo.make_start(workers, advance)
+            with progress_bar(f"{missing} runs, {jobs} at a time", missing * steps, "steps") as advance:
+                demo.run(workers, advance)
     except KeyboardInterrupt:
         say("Stopped. The same command takes it up again; runs that have finished are kept.")
         raise

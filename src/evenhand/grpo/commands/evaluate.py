@@ -91,6 +91,8 @@ def evaluate_model(
     """
     sampling.check()
     counts = _counts(ks, sampling.samples)
+    if not out.parent.is_dir():
+        raise ValueError(f"--out is {out}, but there is no folder {out.parent}; make it first")
     other = None if against is None else read_outcomes(against)
     tasks = source.read()
     if "procedural" not in tasks.column_names:
