@@ -34,7 +34,7 @@ def demo(tmp_path_factory):
 @pytest.mark.parametrize("scheme", SCHEMES)
 def test_a_run_leaves_its_figures(demo, scheme):
     told = []
-    record = run_scheme(TINY, demo.start, scheme, 0, report=told.append)
+    record = run_scheme(TINY, demo.start, scheme, SCHEMES[scheme], 0, report=told.append)
     assert told == [1, 1]
     assert (record["scheme"], record["seed"], len(record["steps"])) == (scheme, 0, 2)
     json.dumps(record, allow_nan=False)
@@ -47,7 +47,7 @@ def test_a_run_leaves_its_figures(demo, scheme):
 
 def test_the_same_seed_gives_the_same_run(demo):
     def run(scheme, seed):
-        record = run_scheme(TINY, demo.start, scheme, seed)
+        record = run_scheme(TINY, demo.start, scheme, SCHEMES[scheme], seed)
         del record["seconds"]
         return record
 
@@ -57,7 +57,7 @@ def test_the_same_seed_gives_the_same_run(demo):
 
 
 def test_lambda_at_its_start_is_dapo(demo):
-    first = run_scheme(TINY, demo.start, "lambda", 0)["steps"][0]
+    first = run_scheme(TINY, demo.start, "lambda", SCHEMES["lambda"], 0)["steps"][0]
     assert (first["lambda"], first["weight_min"], first["weight_max"]) == (0.0, 1.0, 1.0)
 
 
@@ -133,7 +133,9 @@ def test_a_killed_demo_resumes(tmp_path):
 @pytest.mark.slow
 def test_two_at_a_time_come_to_the_same_as_one(tmp_path):
     def run(jobs):
-        made = Demo(TINY, tmp_path / str(jobs), [0], schemes=("dapo", "power"))
+        made = Demo(
+            TINY, tmp_path / str(jobs), [0], schemes={name: SCHEMES[name] for name in ("dapo", "power")}
+        )
         with Workers(jobs) as workers:
             told = []
             made.make_start(workers, told.append)
@@ -148,7 +150,7 @@ def test_two_at_a_time_come_to_the_same_as_one(tmp_path):
 
 @pytest.mark.slow
 def test_what_goes_wrong_in_a_worker_is_raised(tmp_path):
-    made = Demo(TINY, tmp_path, [0], schemes=("dapo",))  # without a starting policy
+    made = Demo(TINY, tmp_path, [0], schemes={"dapo": SCHEMES["dapo"]})  # without a starting policy
     with pytest.raises(OSError, match="start-"), Workers(1) as workers:
         made.run(workers, lambda _: None)
 

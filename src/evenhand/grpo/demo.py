@@ -15,7 +15,7 @@ import signal
 import threading
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
@@ -36,13 +36,16 @@ Report: TypeAlias = Callable[[int], None]
 Record: TypeAlias = dict[str, Any]
 """What a run leaves: scheme, seed, steps (a list of figures), evaluation, seconds."""
 
-SCHEMES: dict[str, dict[str, Any]] = {
+Options: TypeAlias = Mapping[str, Any]
+"""Of a trainer's configuration."""
+
+SCHEMES: dict[str, Options] = {
     "grpo": {"loss_type": "grpo"},
     "dapo": {"loss_type": "dapo"},
     "lambda": {"loss_type": "lambda", "lambda_learning_rate": 0.1},
     "power": {"loss_type": "power", "lambda_learning_rate": 1.0},
 }
-"""Options of the trainer by scheme; the first two go to TRL's own trainer."""
+"""Options by scheme; the first two go to TRL's own trainer."""
 
 _STOCK = ("grpo", "dapo")
 _EVALUATION_SEED = 1_000_000
@@ -72,7 +75,7 @@ class DemoSettings:
 
     family: ChainSums = field(default_factory=ChainSums)
     policy: PolicySettings = field(default_factory=PolicySettings)
-    steps: int = 60
+    steps: int = 40
     prompts: int = 16
     group: int = 8
     learning_rate: float = 1e-4
@@ -87,7 +90,7 @@ class DemoSettings:
     @property
     def run_key(self) -> str:
         """Stands for all that a run depends on, scheme and seed apart."""
-        return _key({**asdict(self), "start": self.start_key, "schemes": SCHEMES})
+        return _key({**asdict(self), "start": self.start_key})
 
 
 def _key(settings: dict[str, Any]) -> str:
@@ -103,7 +106,8 @@ class Demo:
     settings : DemoSettings
     folder : Path
     seeds : sequence of int
-    schemes : sequence of str
+    schemes : mapping
+        Options of the trainer by scheme, as in `SCHEMES`.
     """
 
     def __init__(
@@ -111,9 +115,10 @@ class Demo:
         settings: DemoSettings,
         folder: Path,
         seeds: Sequence[int],
-        schemes: Sequence[str] = tuple(SCHEMES),
+        schemes: Mapping[str, Options] = SCHEMES,
     ) -> None:
         self.settings = settings
+        self.schemes = schemes
         self.start = folder / f"start-{settings.start_key}"
         self._runs = folder / f"runs-{settings.run_key}"
         # By seed, so that a demo that is stopped has compared all schemes on the seeds that it did.
@@ -121,7 +126,7 @@ class Demo:
 
     def path(self, scheme: str, seed: int) -> Path:
         """The file that a finished run leaves."""
-        return self._runs / f"{scheme}-{seed}.json"
+        return self._runs / f"{scheme}-{seed}-{_key(dict(self.schemes[scheme]))}.json"
 
     def missing(self) -> list[tuple[str, int]]:
         """Runs that have not finished."""
@@ -154,7 +159,10 @@ class Demo:
             Told of steps as they are done.
         """
         self._runs.mkdir(parents=True, exist_ok=True)
-        calls = [(self.settings, self.start, *one, self.path(*one)) for one in self.missing()]
+        calls = [
+            (self.settings, self.start, scheme, self.schemes[scheme], seed, self.path(scheme, seed))
+            for scheme, seed in self.missing()
+        ]
         workers.do([(_run_in_worker, call) for call in calls], report)
 
 
@@ -241,14 +249,22 @@ def _start_in_worker(settings: DemoSettings, folder: Path) -> None:
     starting_policy(settings.family, settings.policy, folder, report=lambda *_: _steps.put(1))
 
 
-def _run_in_worker(settings: DemoSettings, start: Path, scheme: str, seed: int, path: Path) -> None:
-    record = run_scheme(settings, start, scheme, seed, report=_steps.put)
+def _run_in_worker(
+    settings: DemoSettings, start: Path, scheme: str, options: Options, seed: int, path: Path
+) -> None:
+    record = run_scheme(settings, start, scheme, options, seed, report=_steps.put)
     with replacing(path) as file:
         json.dump(record, file, allow_nan=False)
 
 
 def run_scheme(
-    settings: DemoSettings, start: Path, scheme: str, seed: int, *, report: Report | None = None
+    settings: DemoSettings,
+    start: Path,
+    scheme: str,
+    options: Options,
+    seed: int,
+    *,
+    report: Report | None = None,
 ) -> Record:
     """Train the starting policy on under one scheme.
 
@@ -258,7 +274,9 @@ def run_scheme(
     start : Path
         The starting policy's folder.
     scheme : str
-        A key of `SCHEMES`.
+        What to call it.
+    options : mapping
+        Of the trainer's configuration; a loss_type of "grpo" or "dapo" goes to TRL's own trainer.
     seed : int
         Of the problems and of sampling. Runs of one seed have the same problems, whatever the scheme.
     report : callable, optional
@@ -275,10 +293,10 @@ def run_scheme(
     before = evaluate(model, settings, seed)
     recorder = _Recorder(settings.group, report)
     with TemporaryDirectory() as unused:  # the trainer insists on a folder, and saves nothing
-        trainer = _make_trainer(settings, scheme, seed, model, recorder, unused)
+        trainer = _make_trainer(settings, options, seed, model, recorder, unused)
         trainer.train()
     for row, logged in zip(recorder.rows, trainer.state.log_history, strict=False):
-        row.update(_weights(scheme, row.pop("lengths"), settings.group, logged))
+        row.update(_weights(options["loss_type"], row.pop("lengths"), settings.group, logged))
     return {
         "scheme": scheme,
         "seed": seed,
@@ -317,7 +335,7 @@ def _longest(settings: DemoSettings) -> int:
 
 
 def _make_trainer(
-    settings: DemoSettings, scheme: str, seed: int, model: Any, recorder: _Recorder, folder: str
+    settings: DemoSettings, options: Options, seed: int, model: Any, recorder: _Recorder, folder: str
 ) -> Any:
     from datasets import Dataset
     from transformers import PrinterCallback
@@ -343,10 +361,10 @@ def _make_trainer(
         "save_strategy": "no",
         "report_to": "none",
         "disable_tqdm": True,
-        **SCHEMES[scheme],
+        **options,
     }
-    kinds = (GRPOConfig, GRPOTrainer) if scheme in _STOCK else (LambdaGRPOConfig, LambdaGRPOTrainer)
-    config, trainer = kinds
+    stock = options["loss_type"] in _STOCK
+    config, trainer = (GRPOConfig, GRPOTrainer) if stock else (LambdaGRPOConfig, LambdaGRPOTrainer)
     made = trainer(
         model=model,
         reward_funcs=recorder,
@@ -394,14 +412,14 @@ def _figures(texts: Sequence[str], right: Sequence[bool], lengths: Sequence[int]
     return figures
 
 
-def _weights(scheme: str, lengths: Sequence[int], group: int, logged: Record) -> dict[str, float]:
+def _weights(loss_type: str, lengths: Sequence[int], group: int, logged: Record) -> dict[str, float]:
     """λ and the extremes of f in a step; GRPO's follow from the lengths."""
-    if scheme not in _STOCK:
+    if loss_type not in _STOCK:
         return {name: float(logged[f"preference/{name}"]) for name in ("lambda", "weight_min", "weight_max")}
     import torch
 
     from evenhand.grpo.aggregation import response_weights
 
     ids = torch.arange(len(lengths)) // group
-    f = response_weights("grpo" if scheme == "grpo" else "dapo", torch.tensor(lengths), ids)
+    f = response_weights("grpo" if loss_type == "grpo" else "dapo", torch.tensor(lengths), ids)
     return {"weight_min": float(f.min()), "weight_max": float(f.max())}
