@@ -7,6 +7,7 @@ READY := .venv/ready
 
 demo: $(READY)
 	$(BIN)/evenhand multilabel demo
+	$(BIN)/evenhand grpo demo
 
 test: $(READY)
 	$(BIN)/pytest
@@ -18,6 +19,7 @@ lint: $(READY)
 
 bench: $(READY)
 	$(BIN)/python benchmarks/debian_tags.py
+	$(BIN)/python benchmarks/lambda_grpo.py
 
 clean:
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist

@@ -450,7 +450,7 @@ def test_demo_keeps_away_from_other_folders(tmp_path):
 
 
 def test_files_appear_when_they_are_complete(tmp_path):
-    from evenhand.multilabel.commands.shared import replacing
+    from evenhand.terminal import replacing
 
     path = tmp_path / "a.txt"
     path.write_text("old")

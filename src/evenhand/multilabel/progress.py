@@ -5,25 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    ProgressColumn,
-    Task,
-    TextColumn,
-    TimeRemainingColumn,
-)
-from rich.text import Text
-
 from evenhand.multilabel.training import Progress as Report
-
-
-class _Rate(ProgressColumn):
-    def render(self, task: Task) -> Text:
-        speed = task.finished_speed or task.speed
-        return Text("" if speed is None else f"{speed:.1f} {task.fields['unit']}/s")
+from evenhand.terminal import new_bar
 
 
 @contextmanager
@@ -45,14 +28,7 @@ def progress_bar(show: bool, unit: str) -> Iterator[Report | None]:
     if not show:
         yield None
         return
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        _Rate(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=Console(stderr=True)) as bar:
+    with new_bar() as bar:
         task = bar.add_task("", total=None, unit=unit, visible=False)
 
         def report(what: str, done: int, total: int) -> None:

@@ -15,7 +15,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.multiclass import OneVsRestClassifier
 from sklearn.svm import LinearSVC
 
-from evenhand.multilabel.commands.shared import per_cent, reading_note, say, show_table, tell, waiting
+from evenhand.multilabel.commands.shared import per_cent, reading_note
 from evenhand.multilabel.commands.train import TEXT_PRUNE, check_place, fit_model
 from evenhand.multilabel.data import MultilabelData
 from evenhand.multilabel.datasets import DatasetUnavailable, debian_split, debian_tags, make_long_tail
@@ -26,6 +26,7 @@ from evenhand.multilabel.model_io import Model, save_model
 from evenhand.multilabel.progress import progress_bar
 from evenhand.multilabel.splitting import cross_fitting_folds, stratified_split
 from evenhand.multilabel.views import TextViews
+from evenhand.terminal import say, show_table, tell, waiting
 
 _C, _FOLDS = 0.3, 3
 _BLOCK = 64  # labels that one-vs-rest solves between two steps of its bar

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
-from evenhand.multilabel.commands.shared import label_names, per_cent, show_rounds, show_table, tell
+from evenhand.multilabel.commands.shared import label_names, per_cent, show_rounds
 from evenhand.multilabel.metrics import by_bucket, frequency_deciles
 from evenhand.multilabel.model_io import Model, load_model
+from evenhand.terminal import show_table, tell
 
 
 def inspect_model(folder: Path, hardest: int) -> None:

@@ -15,11 +15,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy import sparse
 
-from evenhand.multilabel.commands.shared import label_names, read_data, reading_of, replacing
+from evenhand.multilabel.commands.shared import label_names, read_data, reading_of
 from evenhand.multilabel.data import DataError
 from evenhand.multilabel.decoding import MacroF1
 from evenhand.multilabel.model_io import Model, load_model
 from evenhand.multilabel.progress import progress_bar
+from evenhand.terminal import replacing
 
 _ROWS = 1024
 _CHUNK_VALUES = 1 << 26  # probabilities at a time

@@ -1,27 +1,18 @@
-"""What the commands share: reading by options, tables, bars, and files that appear when they are complete."""
+"""What the commands share: reading by options, and how figures are shown."""
 
 from __future__ import annotations
 
 import inspect
 import json
-import os
-import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TextIO
-
-import numpy as np
-from rich.box import SIMPLE_HEAD
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
+from typing import Any
 
 from evenhand.multilabel.data import MultilabelData
 from evenhand.multilabel.model_io import Model
 from evenhand.multilabel.readers import read, reader_of
+from evenhand.terminal import show_table
 
-_FILE_WIDTH = 110  # of tables where the output is no terminal
 _COLUMNS: dict[str, Any] = {"text": ["text"], "tags": "tags"}
 _OF_THE_MODEL = ("text", "tags", "separator", "zero_based")  # what test files share with the training file
 
@@ -86,19 +77,6 @@ def label_names(model: Model) -> list[str]:
     return [str(name) for name in model.classifier.classes_]
 
 
-def show_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    """Print a table below its title; the first column is text, numbers stand to the right."""
-    table = Table(box=SIMPLE_HEAD, show_header=any(columns))
-    for number, column in enumerate(columns):
-        table.add_column(Text(column), justify="right" if number else "left", overflow="fold")
-    for row in rows:
-        table.add_row(*(Text(cell) if isinstance(cell, str) else Text(as_cell(cell)) for cell in row))
-    console = Console(file=sys.stdout)
-    if not console.is_terminal:
-        console.width = _FILE_WIDTH
-    console.print(Text(f"\n{title}", style="bold"), table)
-
-
 def show_rounds(model: Model) -> None:
     """Print the record of the game's rounds."""
     classifier = model.classifier
@@ -107,42 +85,6 @@ def show_rounds(model: Model) -> None:
     show_table(f"Rounds, {seen}", tuple(_ROUND.values()), rows)
 
 
-def as_cell(value: float | int | None) -> str:
-    """A count with separators, a number with four digits, a dash for what is not there."""
-    if value is None or value != value:
-        return "–"
-    return f"{value:,}" if isinstance(value, int | np.integer) else f"{value:.4g}"
-
-
 def per_cent(share: float) -> str:
     """A share as per cent; a dash for NaN."""
     return "–" if share != share else f"{100 * share:.1f}"
-
-
-def tell(message: str) -> None:
-    """Lines of the result, on the standard output."""
-    Console(file=sys.stdout, highlight=False, soft_wrap=True).print(Text(message))
-
-
-def say(message: str) -> None:
-    """A line for the person at the screen, on the error stream."""
-    Console(file=sys.stderr, highlight=False, soft_wrap=True).print(Text(message))
-
-
-@contextmanager
-def waiting(what: str) -> Iterator[None]:
-    """A moving sign on the error stream for work that cannot say how far it is."""
-    with Console(file=sys.stderr).status(Text(what)):
-        yield
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[TextIO]:
-    """A text file that takes its place when it is complete."""
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with unfinished.open("w", encoding="utf-8", newline="") as file:
-            yield file
-        os.replace(unfinished, path)
-    finally:
-        unfinished.unlink(missing_ok=True)

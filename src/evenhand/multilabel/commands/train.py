@@ -10,20 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from evenhand.multilabel.commands.shared import (
-    as_cell,
-    read_data,
-    reading_note,
-    say,
-    show_rounds,
-    show_table,
-    tell,
-    waiting,
-)
+from evenhand.multilabel.commands.shared import read_data, reading_note, show_rounds
 from evenhand.multilabel.data import MultilabelData
 from evenhand.multilabel.estimator import CuriosityGameClassifier
 from evenhand.multilabel.model_io import Model, save_model
 from evenhand.multilabel.views import TextViews, Views
+from evenhand.terminal import as_cell, say, show_table, tell, waiting
 
 TEXT_PRUNE = 0.01
 """Smaller weights are dropped from models of texts, whose TF-IDF rows have length 1; see `prune`."""
