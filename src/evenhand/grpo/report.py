@@ -20,7 +20,7 @@ from evenhand.terminal import replacing
 
 NAMES = {"grpo": "GRPO", "dapo": "DAPO", "lambda": "λ-GRPO", "power": "λ, power form"}
 BASELINE = "dapo"
-COLUMNS = ("", "seeds", "accuracy, %", "less DAPO's", "length", "long, %", "λ", "f")
+COLUMNS = ("", "accuracy, %", "less DAPO's", "length", "long, %", "λ", "f")
 
 _COLOURS = {"grpo": "#E69F00", "dapo": "#0072B2", "lambda": "#CC79A7", "power": "#009E73"}  # Okabe and Ito's
 _STYLES = {"grpo": "-", "dapo": "-", "lambda": "--", "power": "-"}  # λ-GRPO often lies on DAPO
@@ -77,10 +77,9 @@ class Summary:
         """The row below `COLUMNS`."""
         gain = "–"
         if self.gain is not None:
-            gain = "{:+.1f} ({:+.1f} to {:+.1f})".format(*(100 * x for x in self.gain))
+            gain = "{:+.1f} ({:+.1f}, {:+.1f})".format(*(100 * x for x in self.gain))
         return (
             NAMES[self.scheme],
-            str(self.n_seeds),
             _show(self.accuracy, 100, 1),
             gain,
             _show(self.length, 1, 1),
@@ -207,6 +206,7 @@ def write_report(path: Path, title: str, facts: Sequence[str], records: Sequence
         findings=said,
         figures=figures,
         confidence=f"{100 * _CONFIDENCE:.0f}",
+        window=_WINDOW,
     )
     with replacing(path) as file:
         file.write(page)
@@ -230,6 +230,8 @@ figure {{ margin: 0; }} svg {{ width: 100%; height: auto; }} figcaption {{ color
 <p>After the runs, on held-out problems at temperature 1: mean ± standard deviation over seeds. Less DAPO's:
 difference in points, paired by seed, with its {confidence} % t-interval. Long: share of responses in the long
 form. λ, and least and greatest weight f: of the last step.</p>
+<p>In the figures a line is the mean of the seeds, averaged over the last {window} steps, and its band goes from the
+lowest seed to the highest. λ is drawn as it is.</p>
 <ul>
 {findings}
 </ul>
@@ -274,8 +276,8 @@ def _extremes(records: Sequence[Record]) -> str:
 
 
 _FIGURES: tuple[tuple[str, Callable[[Sequence[Record]], str]], ...] = (
-    (f"Accuracy of the responses trained on; moving average over {_WINDOW} steps.", _accuracy),
-    (f"Mean length of a response; moving average over {_WINDOW} steps.", _lengths),
+    ("Accuracy of the responses trained on.", _accuracy),
+    ("Mean length of a response.", _lengths),
     ("Share of responses in the long form.", _forms),
     ("λ, a line for each seed. At 0 λ-GRPO is DAPO.", _lambdas),
     ("Least and greatest weight f of a response. GRPO's is μ/|o|, DAPO's 1.", _extremes),

@@ -118,7 +118,7 @@ def demo(
         typer.Option(help="Which responses of the starting policy are right more often."),
     ] = "longer",
     seeds: Annotated[int, typer.Option(help="Runs of each scheme.")] = 3,
-    steps: Annotated[int, typer.Option(help="Steps of each run.")] = 60,
+    steps: Annotated[int, typer.Option(help="Steps of each run.")] = 40,
     jobs: Annotated[int, typer.Option(help="Runs at a time; -1: one for each core.")] = -1,
     quick: Annotated[
         bool,

@@ -55,7 +55,7 @@ def run_demo(
     _work(demo, jobs)
     records = demo.records()
     show_table(
-        "After the runs, on held-out problems: mean ± sd over seeds",
+        f"After the runs, on held-out problems: mean ± sd over {len(demo.planned) // len(SCHEMES)} seeds",
         COLUMNS,
         [one.cells() for one in summarise(records)],
     )
