@@ -230,8 +230,8 @@ figure {{ margin: 0; }} svg {{ width: 100%; height: auto; }} figcaption {{ color
 <p>After the runs, on held-out problems at temperature 1: mean ± standard deviation over seeds. Less DAPO's:
 difference in points, paired by seed, with its {confidence} % t-interval. Long: share of responses in the long
 form. λ, and least and greatest weight f: of the last step.</p>
-<p>In the figures a line is the mean of the seeds, averaged over the last {window} steps, and its band goes from
-the lowest seed to the highest. λ is drawn as it is.</p>
+<p>In the figures a line is the mean of the seeds, averaged over the last {window} steps, and its band goes
+from the lowest seed to the highest. λ is drawn as it is.</p>
 <ul>
 {findings}
 </ul>
