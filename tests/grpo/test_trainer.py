@@ -142,7 +142,7 @@ def test_off_policy_lambda_gradient_is_the_slope_of_the_clipped_loss(tmp_path, f
 
     loss_at(0.5)
     clipped = trainer._metrics["train"]["clip_ratio/region_mean"][-1]
-    slope = -float(trainer._gradient)
+    slope = -float(trainer.preference.step())
     assert clipped > 0.1  # so that S_i is not |o_i| A_i
     assert slope == pytest.approx((loss_at(0.55) - loss_at(0.45)) / 0.1, rel=2e-2)
 

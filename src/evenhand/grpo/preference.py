@@ -49,6 +49,7 @@ class LearnablePreference:
     >>> preference.accumulate(torch.tensor(0.25))  # once a micro-batch
     >>> preference.accumulate(torch.tensor(0.25))
     >>> preference.step()
+    tensor(0.5000)
     >>> preference.value
     tensor(0.2500)
     """
@@ -99,10 +100,15 @@ class LearnablePreference:
             raise ValueError(f"gradient has shape {tuple(addend.shape)}; give one number, ∂J/∂λ")
         self._gradient = self._gradient.to(addend.device) + addend
 
-    def step(self) -> None:
+    def step(self) -> Tensor:
         """Sum the accumulated gradient over processes, ascend, project to the bounds, and start from 0 again.
 
         Every process of `torch.distributed`'s default group has to call it; all of them then hold the same λ.
+
+        Returns
+        -------
+        Tensor, shape ()
+            ∂J/∂λ over all processes, without the pull; float32 on the CPU.
 
         Raises
         ------
@@ -118,6 +124,7 @@ class LearnablePreference:
             )
         ascent = gradient - self.pull * self._value
         self._value = (self._value + self.learning_rate * ascent).clamp(*self.bounds)
+        return gradient
 
     def state_dict(self) -> dict[str, Any]:
         """λ with what it is checked against on loading, as plain values that JSON holds without loss.

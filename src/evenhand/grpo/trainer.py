@@ -296,7 +296,6 @@ class LambdaGRPOTrainer(GRPOTrainer):
             args.loss_type = asked
         self.preference = _make_preference(args) if asked in _FORMS else None
         self._has_slope = self.preference is not None and self.loss_type == "dapo"
-        self._gradient = torch.zeros((), device=self.accelerator.device)
         self._groups: _Groups  # set where a generation batch is scored, before any step
         self._loss_was_weighted = False
         self._largest_r_lambda = 0.0
@@ -403,9 +402,7 @@ class LambdaGRPOTrainer(GRPOTrainer):
         )
         slopes = _of_each_row(slopes, inputs).to(sums.device)
         # The policy's gradients are averaged over processes, λ's are summed.
-        gradient = preference_gradient(sums, slopes, self.accelerator.num_processes)
-        preference.accumulate(gradient)
-        self._gradient = self._gradient + gradient
+        preference.accumulate(preference_gradient(sums, slopes, self.accelerator.num_processes))
 
     def training_step(self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any = None) -> Tensor:
         """TRL's step; λ moves where the gradients of the policy are synchronised."""
@@ -426,11 +423,9 @@ class LambdaGRPOTrainer(GRPOTrainer):
         self._largest_r_lambda = max(self._largest_r_lambda, abs(r * value))
         metrics["preference/lambda"].append(value)
         metrics["preference/r_lambda"].append(r * value)
+        gradient = preference.step()
         if self._has_slope:
-            total = self.accelerator.reduce(self._gradient, reduction="sum")
-            metrics["preference/gradient"].append(float(total))
-            self._gradient = torch.zeros_like(self._gradient)
-        preference.step()
+            metrics["preference/gradient"].append(float(gradient))
 
     # The log.
 
