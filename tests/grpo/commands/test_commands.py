@@ -165,6 +165,34 @@ def test_evaluate_writes_outcomes_and_is_the_same_again(folder, tmp_path):
     assert all(row["length"] == 6 for row in rows if row["truncated"])
 
 
+def test_an_interrupted_evaluation_goes_on_where_it_was(folder, tmp_path, monkeypatch):
+    from evenhand.grpo.commands import evaluate as command
+
+    whole, out = tmp_path / "whole.jsonl", tmp_path / "out.jsonl"
+    options = ("--samples", 4, "--batch-size", 8)
+    evaluate(folder, *options, "--out", whole)
+    judge, calls = command._judge, []
+
+    def judge_twice(*given):
+        calls.append(1)
+        if len(calls) == 3:
+            raise ValueError("stopped")
+        return judge(*given)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(command, "_judge", judge_twice)
+        evaluate(folder, *options, "--out", out, code=2)
+    part = tmp_path / "out.jsonl.part"
+    assert not out.exists()
+    with part.open("a") as file:
+        file.write('[{"problem": "9", "sam')  # killed while it wrote
+    output = evaluate(folder, *options, "--seed", 1, "--out", out, code=2).output
+    assert "is of an evaluation with another model, other tasks or options" in output
+    assert "16 answers are there already" in evaluate(folder, *options, "--out", out).output
+    assert out.read_bytes() == whole.read_bytes()
+    assert not part.exists()
+
+
 def test_evaluate_against_itself_finds_no_difference(folder, tmp_path):
     out = tmp_path / "a.jsonl"
     evaluate(folder, "--samples", 2, "--out", out)

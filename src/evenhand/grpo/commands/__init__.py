@@ -99,7 +99,10 @@ def evaluate(
     batch_size: Annotated[int, typer.Option(help="Answers written at a time.")] = 64,
     seed: Annotated[int, typer.Option(help="Of sampling, and of made-up problems.")] = 0,
 ) -> None:
-    """Sample answers of MODEL to TASKS: pass@k, avg@k and maj@k with intervals over problems."""
+    """Sample answers of MODEL to TASKS: pass@k, avg@k and maj@k with intervals over problems.
+
+    One that was interrupted is taken up again by the same command.
+    """
     from evenhand.grpo.commands.evaluate import Sampling, evaluate_model
     from evenhand.grpo.commands.shared import TaskSource
 

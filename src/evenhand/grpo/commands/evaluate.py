@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, set_seed
 
 from evenhand.grpo.answers import final_answer, normalised
+from evenhand.grpo.commands.partial import PartialOutcomes
 from evenhand.grpo.commands.shared import TaskSource
 from evenhand.grpo.evaluation import (
     Interval,
@@ -27,6 +30,7 @@ from evenhand.grpo.rewards import accuracy, check_answers, procedural_accuracy
 from evenhand.terminal import progress_bar, say, show_table, tell
 
 _MEASURES: dict[str, Measure] = {"pass": "pass", "avg": "average", "maj": "majority"}
+_SEED_STEP = 1_000_003  # far apart, so that batches of one seed are not those of the next
 
 
 @dataclass(frozen=True)
@@ -99,16 +103,31 @@ def evaluate_model(
         check_answers(tasks["answer"])
     if other is not None:
         _check_same(tasks["problem_id"], other, against)
-    outcomes = sample_outcomes(model, tasks, sampling)
+    partial = PartialOutcomes(out, _identity(model, tasks, sampling))
+    if partial.batches:
+        say(f"{partial.path}: {len(partial.outcomes()):,} answers are there already.")
+    sample_outcomes(model, tasks, sampling, partial)
+    outcomes = partial.outcomes()
     write_outcomes(out, outcomes)
+    partial.remove()
     _show(outcomes, counts)
     if other is not None:
         _show_difference(outcomes, other, counts, str(against))
     tell(f"Each answer's outcome: {out}")
 
 
-def sample_outcomes(name: str, tasks: Any, sampling: Sampling) -> list[Outcome]:
-    """Outcomes of all samples, by problem.
+def _identity(name: str, tasks: Any, sampling: Sampling) -> dict[str, Any]:
+    """All that outcomes depend on."""
+    files = sorted(Path(name).iterdir()) if Path(name).is_dir() else []
+    return {
+        "model": [name, *([file.name, file.stat().st_mtime_ns] for file in files)],
+        "tasks": sha256(json.dumps(tasks.to_dict(), sort_keys=True, default=str).encode()).hexdigest(),
+        "sampling": asdict(sampling),
+    }
+
+
+def sample_outcomes(name: str, tasks: Any, sampling: Sampling, partial: PartialOutcomes) -> None:
+    """Sample and judge, by problem, what is not there yet.
 
     Parameters
     ----------
@@ -117,31 +136,32 @@ def sample_outcomes(name: str, tasks: Any, sampling: Sampling) -> list[Outcome]:
     tasks : datasets.Dataset
         As from `tasks.read_tasks`.
     sampling : Sampling
-
-    Returns
-    -------
-    list of Outcome
+    partial : PartialOutcomes
+        Takes the outcomes batch by batch.
     """
     device = "cuda" if torch.cuda.is_available() else "cpu"
     tokenizer = AutoTokenizer.from_pretrained(name, padding_side="left")
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     model = AutoModelForCausalLM.from_pretrained(name, dtype="auto").to(device).eval()
-    set_seed(sampling.seed)
     work = [(row, sample) for row in range(len(tasks)) for sample in range(sampling.samples)]
-    outcomes: list[Outcome] = []
-    with progress_bar("answers", len(work), "answers") as advance:
-        for start in range(0, len(work), sampling.batch_size):
+    first = len(partial.outcomes())
+    with progress_bar("answers", len(work) - first, "answers") as advance:
+        for start in range(first, len(work), sampling.batch_size):
+            set_seed((sampling.seed * _SEED_STEP + start) % 2**32)  # a batch is the same wherever one starts
             part = work[start : start + sampling.batch_size]
             rows = tasks.select([row for row, _ in part])
             written = list(_write(model, tokenizer, rows["prompt"], sampling))
             judged = _judge(rows, [text for text, _, _ in written])
-            for (_, sample), problem, (_, length, ended), (right, answer) in zip(
-                part, rows["problem_id"], written, judged, strict=True
-            ):
-                outcomes.append(Outcome(problem, sample, answer, right, length, not ended))
+            partial.add(
+                [
+                    Outcome(problem, sample, answer, right, length, not ended)
+                    for (_, sample), problem, (_, length, ended), (right, answer) in zip(
+                        part, rows["problem_id"], written, judged, strict=True
+                    )
+                ]
+            )
             advance(len(part))
-    return outcomes
 
 
 @torch.no_grad()
