@@ -29,7 +29,7 @@ from rich.table import Table
 from scipy import stats
 
 from evenhand.grpo.chain_sums import ChainSums
-from evenhand.grpo.demo import SCHEMES, Demo, DemoSettings, Options, Record, Workers, run_scheme
+from evenhand.grpo.demo import SCHEMES, Demo, DemoSettings, Options, Record, Workers, run_scheme, set_up
 from evenhand.terminal import progress_bar, replacing
 
 LAMBDAS = (-4.0, -3.0, -2.0, -1.0, 1.0, 2.0, 3.0)
@@ -49,6 +49,7 @@ def sweep() -> dict[str, Options]:
 
 def step_times(demo: Demo, pairs: int) -> dict[str, list[float]]:
     """Median seconds of a step of stock DAPO and of both learned forms, in turn in one process."""
+    set_up()
     settings = replace(demo.settings, steps=_TIMED_STEPS, evaluated=1)
     found: dict[str, list[float]] = {name: [] for name in TIMED}
     for pair in range(pairs):
@@ -117,7 +118,7 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--seeds", type=int, default=5, help="runs of each scheme (default 5)")
-    parser.add_argument("--steps", type=int, default=60, help="steps of a run (default 60)")
+    parser.add_argument("--steps", type=int, default=40, help="steps of a run (default 40)")
     parser.add_argument(
         "--families",
         nargs="+",

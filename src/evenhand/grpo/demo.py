@@ -226,10 +226,10 @@ def _start_worker(steps: Any) -> None:
             os._exit(1)
 
     threading.Thread(target=leave_with_parent, daemon=True).start()
-    _set_up()
+    set_up()
 
 
-def _set_up() -> None:
+def set_up() -> None:
     """One thread, no hub, no chatter: for this process, before torch and transformers are imported."""
     os.environ.update(HF_HUB_OFFLINE="1", TRANSFORMERS_OFFLINE="1", TRL_EXPERIMENTAL_SILENCE="1")
     import torch
