@@ -30,13 +30,14 @@ import numpy as np
 import numpy.typing as npt
 from rich.console import Console
 from rich.table import Table
-from scipy import sparse, stats
+from scipy import sparse
 from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.multiclass import OneVsRestClassifier
 from sklearn.svm import LinearSVC
 
+from evenhand.experiments.compare import show_interval
 from evenhand.multilabel.data import MultilabelData
 from evenhand.multilabel.datasets import debian_split, debian_tags
 from evenhand.multilabel.decoding import Decoder, GlobalThreshold, LabelThresholds, MacroF1, PooledCalibration
@@ -279,7 +280,9 @@ def show(results: list[dict[str, Any]], console: Console) -> None:
             f"{values[name][column].mean():.1f} ± {values[name][column].std(ddof=1):.1f}" for name in values
         ]
         ours = values["default game"][column]
-        differences = [interval(ours - values[name][column]) for name in values if name != "default game"]
+        differences = [
+            show_interval(ours - values[name][column]) for name in values if name != "default game"
+        ]
         table.add_row(column, *cells, *differences)
     table.add_row("seconds (median)", *(f"{seconds[name]:.0f}" for name in values))
     console.print(table)
@@ -317,18 +320,9 @@ def _show_buckets(results: list[dict[str, Any]], console: Console) -> None:
     team, mean = by_view["team"], by_view["plain mean"]
     single = np.stack([by_view[name] for name in by_view if name not in ("team", "plain mean")])
     best = single[single.mean(1).argmax(0), :, np.arange(team.shape[1])].T
-    table.add_row("team − best view", *(interval(column) for column in (team - best).T))
-    table.add_row("team − plain mean", *(interval(column) for column in (team - mean).T))
+    table.add_row("team − best view", *(show_interval(column) for column in (team - best).T))
+    table.add_row("team − plain mean", *(show_interval(column) for column in (team - mean).T))
     console.print(table)
-
-
-def interval(differences: FloatArray) -> str:
-    """Mean and 95 % interval of paired differences over seeds."""
-    mean = float(differences.mean())
-    if len(differences) < 2 or not differences.std():
-        return f"{mean:+.1f}"
-    half = stats.t.ppf(0.975, len(differences) - 1) * stats.sem(differences)
-    return f"{mean:+.1f} [{mean - half:+.1f}, {mean + half:+.1f}]"
 
 
 def main() -> None:

@@ -21,13 +21,12 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from rich.console import Console
 from rich.table import Table
-from scipy import stats
 
+from evenhand.experiments.compare import show_interval
 from evenhand.grpo.chain_sums import ChainSums
 from evenhand.grpo.demo import SCHEMES, Demo, DemoSettings, Options, Record, Workers, run_scheme, set_up
 from evenhand.terminal import progress_bar, replacing
@@ -96,22 +95,13 @@ def show_runs(records: Sequence[Record], title: str, console: Console) -> None:
         table.add_row(
             scheme,
             f"{accuracy.mean():.1f} ± {accuracy.std(ddof=1):.1f}" if len(mine) > 1 else f"{accuracy[0]:.1f}",
-            "–" if scheme == "dapo" else interval(difference),
+            "–" if scheme == "dapo" else show_interval(difference),
             f"{np.mean([one['after']['length'] for one in mine]):.1f}",
             f"{100 * np.mean([one['after']['long_share'] for one in mine]):.0f}",
             f"{np.mean(lam):+.3f}" if lam else "–",
             f"{least:.2f} to {greatest:.2f}",
         )
     console.print(table)
-
-
-def interval(differences: Any) -> str:
-    """Mean and 95 % interval of paired differences."""
-    mean = float(np.mean(differences))
-    if len(differences) < 2:
-        return f"{mean:+.1f}"
-    half = stats.t.ppf(0.975, len(differences) - 1) * stats.sem(differences)
-    return f"{mean:+.1f} [{mean - half:+.1f}, {mean + half:+.1f}]"
 
 
 def main() -> None:

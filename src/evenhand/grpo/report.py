@@ -14,8 +14,8 @@ import numpy.typing as npt
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from scipy import stats
 
+from evenhand.experiments.compare import paired_interval
 from evenhand.terminal import replacing
 
 NAMES = {"grpo": "GRPO", "dapo": "DAPO", "lambda": "λ-GRPO", "power": "λ, power form"}
@@ -129,11 +129,8 @@ def _summary(scheme: str, records: Sequence[Record]) -> Summary:
 def _gain(mine: Sequence[Record], records: Sequence[Record]) -> tuple[float, float, float] | None:
     """Paired by seed: what makes a seed's problems hard for both schemes falls out."""
     base = {one["seed"]: one["after"]["accuracy"] for one in records if one["scheme"] == BASELINE}
-    gains = np.array([one["after"]["accuracy"] - base[one["seed"]] for one in mine if one["seed"] in base])
-    if len(gains) < 2:
-        return None
-    half = stats.t.ppf((1 + _CONFIDENCE) / 2, len(gains) - 1) * stats.sem(gains)
-    return float(gains.mean()), float(gains.mean() - half), float(gains.mean() + half)
+    gains = [one["after"]["accuracy"] - base[one["seed"]] for one in mine if one["seed"] in base]
+    return paired_interval(gains, confidence=_CONFIDENCE)
 
 
 def findings(records: Sequence[Record]) -> list[str]:

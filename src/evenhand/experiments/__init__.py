@@ -1,0 +1,1 @@
+"""What both methods need to be believed."""
