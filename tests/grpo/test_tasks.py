@@ -1,8 +1,6 @@
 import gzip
 import json
-import os
 import sys
-from pathlib import Path
 
 import polars as pl
 import pytest
@@ -19,12 +17,8 @@ from evenhand.grpo.tasks import (
 
 
 @pytest.fixture(scope="session")
-def math_sets():
-    root = Path(__file__).parents[2].parent / "shared" / "data"
-    folder = Path(os.environ.get("EVENHAND_DATA", root)) / "math"
-    if not folder.is_dir():
-        pytest.skip("the mathematics sets are not here; set EVENHAND_DATA to the folder that holds math/")
-    return folder
+def math_sets(public_data):
+    return public_data("math")
 
 
 @pytest.fixture

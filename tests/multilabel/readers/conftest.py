@@ -1,6 +1,4 @@
 import gzip
-import os
-from pathlib import Path
 
 import pytest
 
@@ -35,9 +33,5 @@ def fails():
 
 
 @pytest.fixture(scope="session")
-def mulan():
-    root = Path(__file__).parents[3].parent / "shared" / "data"
-    folder = Path(os.environ.get("EVENHAND_DATA", root)) / "mulan"
-    if not folder.is_dir():
-        pytest.skip("the MULAN data sets are not here; set EVENHAND_DATA to the folder that holds mulan/")
-    return folder
+def mulan(public_data):
+    return public_data("mulan")
