@@ -10,7 +10,8 @@ from __future__ import annotations
 import functools
 import inspect
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from types import MappingProxyType
 from typing import Any, TypeAlias
 
@@ -61,11 +62,8 @@ def accuracy(
     """
     texts = _completion_texts("accuracy", completions, prompts)
     golds = _gold_answers("accuracy", answer, len(texts))
-    checker = shared_checker()
-    before = checker.timeouts
-    rewards = [float(right) for right in checker.right_in_text(list(zip(golds, texts, strict=True)))]
-    _log_timeouts("accuracy", checker.timeouts - before, columns)
-    return rewards
+    with _checker("accuracy", columns) as checker:
+        return [float(right) for right in checker.right_in_text(list(zip(golds, texts, strict=True)))]
 
 
 def signed_accuracy(
@@ -101,10 +99,8 @@ def signed_accuracy(
     texts = _completion_texts("signed_accuracy", completions, prompts)
     golds = _gold_answers("signed_accuracy", answer, len(texts))
     boxes = [last_boxed(text) for text in texts]
-    checker = shared_checker()
-    before = checker.timeouts
-    verdicts = checker.right([(gold, box or "") for gold, box in zip(golds, boxes, strict=True)])
-    _log_timeouts("signed_accuracy", checker.timeouts - before, columns)
+    with _checker("signed_accuracy", columns) as checker:
+        verdicts = checker.right([(gold, box or "") for gold, box in zip(golds, boxes, strict=True)])
     return [1.0 if right else -0.5 if box else -1.0 for right, box in zip(verdicts, boxes, strict=True)]
 
 
@@ -170,12 +166,10 @@ def procedural_accuracy(
     answers = [text.strip() if (found := final_answer(text)) is None else found for text in texts]
     rows = [row for row, answer in enumerate(answers) if answer]
     rewards = [0.0] * len(texts)
-    checker = shared_checker()
-    before = checker.timeouts
-    verdicts = checker.right_procedural([(tasks[row], answers[row]) for row in rows])
+    with _checker(name, columns) as checker:
+        verdicts = checker.right_procedural([(tasks[row], answers[row]) for row in rows])
     for row, right in zip(rows, verdicts, strict=True):
         rewards[row] = float(right)
-    _log_timeouts(name, checker.timeouts - before, columns)
     return rewards
 
 
@@ -358,7 +352,12 @@ def _rows(rows: Sequence[int], values: Sequence[Any]) -> str:
     return named if len(rows) <= _NAMED else f"{named} and {len(rows) - _NAMED} more"
 
 
-def _log_timeouts(name: str, timeouts: int, columns: Mapping[str, Any]) -> None:
+@contextmanager
+def _checker(name: str, columns: Mapping[str, Any]) -> Iterator[AnswerChecker]:
+    """The shared checker; TRL's log, where there is one, is told how many answers it gave up on meanwhile."""
+    checker = shared_checker()
+    before = checker.timeouts
+    yield checker
     log_metric = columns.get("log_metric")
     if log_metric is not None:
-        log_metric(f"{name}/timeouts", float(timeouts))
+        log_metric(f"{name}/timeouts", float(checker.timeouts - before))
