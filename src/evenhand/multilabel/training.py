@@ -477,7 +477,7 @@ def _assemble(
 ) -> sparse.csc_array[Any]:
     """Blocks of columns, in their labels' places; labels that nobody solved have no weights.
 
-    Twice as fast as stacking the blocks and choosing columns, for weights that take a tenth of the fit.
+    Copied straight there: stacking the blocks and choosing columns took 5 % of a fit.
     """
     sizes = np.zeros(n_labels + 1, np.int64)
     for labels, block in solved:
