@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from numbers import Integral, Real
+from numbers import Integral
 from pathlib import Path
 from typing import Any, Literal, Self, cast, get_args
 
 import numpy as np
 import numpy.typing as npt
+from joblib import effective_n_jobs
 from scipy import sparse
 from scipy.special import expit, logit
 from sklearn.base import BaseEstimator, ClassifierMixin
@@ -21,10 +21,12 @@ from evenhand.multilabel.data import as_label_matrix
 from evenhand.multilabel.decoding import Decoder, GlobalThreshold, LabelThresholds, MacroF1, PooledCalibration
 from evenhand.multilabel.game import Curiosity, Rules, Space
 from evenhand.multilabel.metrics import confusion, f1
+from evenhand.multilabel.options import check_choice, check_n_jobs, check_number, check_whole
 from evenhand.multilabel.partition import Partition, partition_labels
 from evenhand.multilabel.progress import progress_bar
 from evenhand.multilabel.scores import top_k
 from evenhand.multilabel.solver import Loss
+from evenhand.multilabel.targets import as_targets, is_tag_lists
 from evenhand.multilabel.training import Settings, Training, train
 from evenhand.multilabel.views import Views
 
@@ -254,8 +256,7 @@ class CuriosityGameClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[m
             "decoder": get_args(DecoderName),
         }
         for name, known in choices.items():
-            if getattr(self, name) not in known:
-                raise ValueError(f"{name} is {getattr(self, name)!r}; choose one of {', '.join(known)}")
+            check_choice(name, getattr(self, name), known)
         for name in (
             "rarity_reward",
             "disagreement_reward",
@@ -264,15 +265,13 @@ class CuriosityGameClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[m
             "fusion_pull",
             "prune",
         ):
-            _check_number(name, getattr(self, name), above_zero=False)
+            check_number(name, getattr(self, name), above_zero=False)
         if self.own_share > 1:
             raise ValueError(f"own_share must lie between 0 and 1, not {self.own_share!r}")
         for name in ("C", "tolerance", "max_dense_bytes"):
-            _check_number(name, getattr(self, name), above_zero=True)
+            check_number(name, getattr(self, name), above_zero=True)
         for name, least in (("rounds", 0), ("n_folds", 0), ("tail_owners", 1), ("random_state", 0)):
-            value = getattr(self, name)
-            if not isinstance(value, Integral) or value < least:
-                raise ValueError(f"{name} must be a whole number of at least {least}, not {value!r}")
+            check_whole(name, getattr(self, name), least)
         if self.n_folds == 1:
             raise ValueError("n_folds is 1; take at least 2, or 0 for no cross-fitting")
         if self.n_players is not None and (not isinstance(self.n_players, Integral) or self.n_players < 1):
@@ -281,8 +280,7 @@ class CuriosityGameClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[m
             )
         if self.checkpoint is not None and not (isinstance(self.checkpoint, str) and self.checkpoint):
             raise ValueError(f"checkpoint must be the name of a folder, or None, not {self.checkpoint!r}")
-        if self.n_jobs is not None and (not isinstance(self.n_jobs, Integral) or self.n_jobs == 0):
-            raise ValueError(f"n_jobs must be a whole number, -1 for all cores, or None, not {self.n_jobs!r}")
+        check_n_jobs(self.n_jobs)
         if self.payoff == "squared_hinge" and self.curiosity == "divergence":
             raise ValueError("curiosity='divergence' needs probabilities; set payoff='log_likelihood'")
         if self.payoff == "squared_hinge" and self.space == "probability":
@@ -316,24 +314,9 @@ class CuriosityGameClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[m
 
     def _as_labels(self, Y: Any, n: int) -> sparse.csr_array[Any]:
         """Y as CSR of ones, its names kept in ``classes_``."""
-        if Y is None:
-            raise ValueError("fit requires y to be passed, but the target y is None")
-        names: npt.NDArray[Any] | None = None
-        self.sparse_labels_ = sparse.issparse(Y)
-        if _is_tag_lists(Y):
-            binarizer = MultiLabelBinarizer(sparse_output=True)
-            Y, names, self.sparse_labels_ = binarizer.fit_transform(Y), binarizer.classes_, True
-        elif hasattr(Y, "columns"):
-            names = np.asarray(Y.columns)
-        _check_label_type(Y)
-        labels = as_label_matrix(Y)
-        if labels.shape[0] != n:
-            raise ValueError(f"Y has {labels.shape[0]} rows, but X has {n}")
-        if not labels.nnz:
-            raise ValueError("Y has no positive at all; there is nothing to learn")
-        self.classes_ = np.arange(labels.shape[1]) if names is None else names
-        self.label_counts_ = np.bincount(labels.indices, minlength=labels.shape[1])
-        self.n_train_ = n
+        targets = as_targets(Y, n)
+        labels, self.classes_, self.sparse_labels_ = targets.labels, targets.names, targets.given_sparse
+        self.label_counts_, self.n_train_ = targets.counts, n
         unseen = int((self.label_counts_ == 0).sum())
         if unseen:
             warnings.warn(
@@ -375,7 +358,7 @@ class CuriosityGameClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[m
             fusion_pull=self.fusion_pull,
             tolerance=self.tolerance,
             prune=self.prune,
-            n_jobs=_threads(self.n_jobs),
+            n_jobs=effective_n_jobs(self.n_jobs),
             seed=self.random_state,
         )
 
@@ -524,7 +507,7 @@ class CuriosityGameClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[m
         """
         if sample_weight is not None:
             raise ValueError("score takes no sample_weight; compute a weighted metric from predict instead")
-        if not _is_tag_lists(y):
+        if not is_tag_lists(y):
             return f1(y, self.predict(X)).micro
         unknown = sorted({tag for tags in y for tag in tags}.difference(self.classes_))
         names = [*self.classes_, *unknown]
@@ -574,50 +557,6 @@ def _is_several(X: Any) -> bool:
     )
 
 
-def _is_tag_lists(Y: Any) -> bool:
-    """Whether Y is a sequence of collections of texts."""
-    if isinstance(Y, str) or not isinstance(Y, Sequence) or not len(Y):
-        return False
-    if not all(isinstance(tags, list | tuple | set | frozenset) for tags in Y):
-        return False
-    first = next((tag for tags in Y for tag in tags), None)
-    return isinstance(first, str)
-
-
-def _check_label_type(Y: Any) -> None:
-    """Refuse classes, texts and ragged rows before they are taken for labels."""
-    if sparse.issparse(Y):
-        return
-    try:
-        given = np.asarray(Y)
-    except ValueError:  # rows of unequal length
-        given = np.asarray(Y, dtype=object)
-    if given.ndim != 2 or given.dtype.kind not in "biuf":
-        raise ValueError(
-            f"Unknown label type: y is {given.ndim}-dimensional, of type {given.dtype}; label sets are"
-            " needed, not classes: a matrix (instances x labels) of 0 and 1, or a list of the tags of each"
-            " instance"
-        )
-
-
 def _size(n_bytes: float) -> str:
     """A number of bytes for people."""
     return f"{n_bytes / 2**30:.1f} GiB" if n_bytes >= 1 << 30 else f"{n_bytes / 2**20:.3g} MiB"
-
-
-def _threads(n_jobs: int | None) -> int:
-    if n_jobs is None:
-        return 1
-    return n_jobs if n_jobs > 0 else max(1, (os.cpu_count() or 1) + 1 + n_jobs)
-
-
-def _check_number(name: str, value: Any, *, above_zero: bool) -> None:
-    bad = (
-        not isinstance(value, Real)
-        or not np.isfinite(float(value))
-        or value < 0
-        or (above_zero and value == 0)
-    )
-    if bad:
-        bound = "above 0" if above_zero else "of at least 0"
-        raise ValueError(f"{name} must be a finite number {bound}, not {value!r}")

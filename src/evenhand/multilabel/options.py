@@ -1,0 +1,60 @@
+"""Checks of an estimator's options; each message names the option and what it may be."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from numbers import Integral, Real
+from typing import Any
+
+import numpy as np
+
+
+def check_choice(name: str, value: Any, known: Sequence[str]) -> None:
+    """Refuse what is none of the known names.
+
+    Raises
+    ------
+    ValueError
+    """
+    if value not in known:
+        raise ValueError(f"{name} is {value!r}; choose one of {', '.join(known)}")
+
+
+def check_number(name: str, value: Any, *, above_zero: bool) -> None:
+    """Refuse what is no finite number of at least 0, or above it.
+
+    Raises
+    ------
+    ValueError
+    """
+    bad = (
+        not isinstance(value, Real)
+        or not np.isfinite(float(value))
+        or value < 0
+        or (above_zero and value == 0)
+    )
+    if bad:
+        bound = "above 0" if above_zero else "of at least 0"
+        raise ValueError(f"{name} must be a finite number {bound}, not {value!r}")
+
+
+def check_whole(name: str, value: Any, least: int) -> None:
+    """Refuse what is no whole number of at least `least`.
+
+    Raises
+    ------
+    ValueError
+    """
+    if not isinstance(value, Integral) or value < least:
+        raise ValueError(f"{name} must be a whole number of at least {least}, not {value!r}")
+
+
+def check_n_jobs(value: Any) -> None:
+    """Refuse what scikit-learn would not take as ``n_jobs``.
+
+    Raises
+    ------
+    ValueError
+    """
+    if value is not None and (not isinstance(value, Integral) or value == 0):
+        raise ValueError(f"n_jobs must be a whole number, -1 for all cores, or None, not {value!r}")
