@@ -85,8 +85,8 @@ def test_tuples_and_numpy_scalars_come_back_plain(tmp_path):
     [
         ({"a": [float("nan")]}, "a/0 is nan"),
         ({"a": np.array([np.inf])}, "a must be finite"),
-        ({"a": np.array(["x"], dtype=object)}, "of type bool, int32"),
-        ({"a": np.array([1.0], dtype=np.float16)}, "of type bool, int32"),
+        ({"a": np.array(["x"], dtype=object)}, "of type bool, uint16, int32"),
+        ({"a": np.array([1.0], dtype=np.float16)}, "of type bool, uint16, int32"),
         ({"a": {1: 2}}, "a has the key 1"),
         ({"$array": 2}, "the state has the key"),
         ({"a": {"b": {1, 2}}}, "a/b is {1, 2}"),

@@ -7,13 +7,11 @@ its version, options, label count, shapes and the places of its sparse weights.
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, get_args
 
 import numpy as np
-import numpy.typing as npt
 from scipy import sparse
 from sklearn.utils.validation import check_is_fitted
 
@@ -23,7 +21,16 @@ from evenhand.multilabel.estimator import CuriosityGameClassifier, DecoderName
 from evenhand.multilabel.fusion import Fusion
 from evenhand.multilabel.game import Space
 from evenhand.multilabel.players import LinearPlayer
-from evenhand.multilabel.storage import FolderError, Kind, array_entry, entry, read_folder, write_folder
+from evenhand.multilabel.storage import (
+    FolderError,
+    Kind,
+    array_entry,
+    entry,
+    names_entry,
+    names_state,
+    read_folder,
+    write_folder,
+)
 from evenhand.multilabel.training import TrainedTeam
 from evenhand.multilabel.views import TextViews, Views
 
@@ -181,13 +188,13 @@ def _classifier_state(classifier: CuriosityGameClassifier) -> dict[str, Any]:
     names = getattr(classifier, "feature_names_in_", None)
     return {
         "params": {name: value for name, value in params.items() if name not in _NOT_OF_THE_MODEL},
-        "classes": _names_state(classifier.classes_),
+        "classes": names_state(classifier.classes_),
         "label_counts": classifier.label_counts_.astype(np.int64),
         "held_out_f1": classifier.held_out_f1_,
         "n_train": int(classifier.n_train_),
         "sparse_labels": bool(classifier.sparse_labels_),
         "views": classifier.views_,
-        "feature_names_in": None if names is None else _names_state(names),
+        "feature_names_in": None if names is None else names_state(names),
         "team": {
             "players": [player.get_state() for player in team.players],
             "fusion": team.fusion.get_state(),
@@ -205,7 +212,7 @@ def _classifier_from(state: dict[str, Any]) -> CuriosityGameClassifier:
     if not len(counts) or (counts < 0).any():
         raise FolderError("the label counts must be numbers of at least 0; the file is damaged")
     classifier.label_counts_ = counts
-    classifier.classes_ = _names_from(entry(state, "classes", dict), "classes", len(counts))
+    classifier.classes_ = names_entry(state, "classes", len(counts))
     classifier.held_out_f1_ = None
     if state.get("held_out_f1") is not None:
         classifier.held_out_f1_ = array_entry(state, "held_out_f1", ["float64"], (len(counts),))
@@ -213,10 +220,9 @@ def _classifier_from(state: dict[str, Any]) -> CuriosityGameClassifier:
     classifier.sparse_labels_ = entry(state, "sparse_labels", bool)
     classifier.views_ = _view_sizes(entry(state, "views", dict))
     classifier.n_features_in_ = sum(classifier.views_.values())
-    names = entry(state, "feature_names_in", dict, type(None))
-    if names is not None:
-        found = _names_from(names, "feature_names_in", classifier.n_features_in_)
-        classifier.feature_names_in_ = found
+    if entry(state, "feature_names_in", dict, type(None)) is not None:
+        names = names_entry(state, "feature_names_in", classifier.n_features_in_)
+        classifier.feature_names_in_ = names
     classifier.team_ = _team_from(entry(state, "team", dict), classifier.views_, len(counts))
     calibration = entry(state, "calibration", dict, type(None))
     classifier.calibration_ = None
@@ -269,25 +275,6 @@ def _view_sizes(views: dict[str, Any]) -> dict[str, int]:
         if entry(views, name, int) < 1:
             raise FolderError(f"view {name!r} has {views[name]} features; the file is damaged")
     return views
-
-
-def _names_state(names: npt.NDArray[Any]) -> dict[str, Any]:
-    """Labels or features by name, as texts and whole numbers."""
-    values = [value.item() if isinstance(value, np.generic) else value for value in names]
-    for value in values:
-        if type(value) not in (str, int):
-            raise FolderError(f"the name {value!r} cannot be saved; names must be texts or whole numbers")
-    dtype = {"i": names.dtype.name, "u": names.dtype.name, "U": "str"}.get(names.dtype.kind, "object")
-    return {"dtype": dtype, "values": values}
-
-
-def _names_from(state: dict[str, Any], what: str, n: int) -> npt.NDArray[Any]:
-    dtype, values = entry(state, "dtype", str), entry(state, "values", list)
-    if len(values) != n or not all(type(value) in (str, int) for value in values):
-        raise FolderError(f"{what} must be {n} texts or whole numbers; the file is damaged")
-    if dtype not in ("object", "str") and not re.fullmatch("u?int(8|16|32|64)", dtype):
-        raise FolderError(f"{what} must not be of type {dtype}; the file is damaged")
-    return np.array(values, dtype=dtype)
 
 
 def _check_size(what: str, found: int, n_labels: int) -> None:

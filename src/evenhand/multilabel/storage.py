@@ -32,7 +32,8 @@ from evenhand import __version__
 _Sparse = TypeVar("_Sparse", "sparse.csr_array[Any]", "sparse.csc_array[Any]")
 
 _MAX_JSON_BYTES = 1 << 28
-_DTYPES = ("bool", "int32", "int64", "float32", "float64")
+_PIECE = 1 << 22  # values that are checked at a time
+_DTYPES = ("bool", "uint16", "int32", "int64", "float32", "float64")
 _PLACE = {"$array", "dtype", "shape"}  # what stands in the JSON where an array was
 _ARRAYS = "arrays-{}.safetensors"
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -97,13 +98,16 @@ def write_folder(folder: str | os.PathLike[str], kind: Kind, state: Mapping[str,
     _sync(path.parent)
 
 
-def read_folder(folder: str | os.PathLike[str], kind: Kind) -> dict[str, Any]:
+def read_folder(folder: str | os.PathLike[str], kind: Kind, *, mapped: bool = False) -> dict[str, Any]:
     """Read a state that `write_folder` wrote.
 
     Parameters
     ----------
     folder : path-like
     kind : Kind
+    mapped : bool
+        Leave the arrays on disk, to be paged in where they are used. The checks read the file once all the
+        same, piece by piece.
 
     Returns
     -------
@@ -121,7 +125,7 @@ def read_folder(folder: str | os.PathLike[str], kind: Kind) -> dict[str, Any]:
     state, digest = document.get("state"), document.get("arrays_sha256")
     if not isinstance(state, dict) or not (digest is None or _SHA256.fullmatch(str(digest))):
         raise FolderError(f"{path / kind.file} lacks its state or its SHA-256; the file is damaged")
-    arrays = {} if digest is None else _read_arrays(path / _ARRAYS.format(digest[:16]), digest)
+    arrays = {} if digest is None else _read_arrays(path / _ARRAYS.format(digest[:16]), digest, mapped)
     try:
         joined: dict[str, Any] = _join(state, arrays)
     except (FolderError, RecursionError) as error:
@@ -252,10 +256,64 @@ def sparse_entry(state: Any, name: str, kind: type[_Sparse]) -> _Sparse:
     return matrix
 
 
+def names_state(names: npt.NDArray[Any]) -> dict[str, Any]:
+    """Labels or features by name, as texts and whole numbers.
+
+    Parameters
+    ----------
+    names : ndarray
+
+    Returns
+    -------
+    dict
+
+    Raises
+    ------
+    FolderError
+        If a name is neither a text nor a whole number.
+    """
+    values = [value.item() if isinstance(value, np.generic) else value for value in names]
+    for value in values:
+        if type(value) not in (str, int):
+            raise FolderError(f"the name {value!r} cannot be saved; names must be texts or whole numbers")
+    dtype = {"i": names.dtype.name, "u": names.dtype.name, "U": "str"}.get(names.dtype.kind, "object")
+    return {"dtype": dtype, "values": values}
+
+
+def names_entry(state: Any, name: str, n: int) -> npt.NDArray[Any]:
+    """Names of a state that was read, made by `names_state`.
+
+    Parameters
+    ----------
+    state : Any
+        Should be a dict.
+    name : str
+        Of the field.
+    n : int
+        How many there must be.
+
+    Returns
+    -------
+    ndarray, shape (n,)
+
+    Raises
+    ------
+    FolderError
+        If there are others than that many texts and whole numbers.
+    """
+    part = entry(state, name, dict)
+    dtype, values = entry(part, "dtype", str), entry(part, "values", list)
+    if len(values) != n or not all(type(value) in (str, int) for value in values):
+        raise FolderError(f"{name} must be {n} texts or whole numbers; the file is damaged")
+    if dtype not in ("object", "str") and not re.fullmatch("u?int(8|16|32|64)", dtype):
+        raise FolderError(f"{name} must not be of type {dtype}; the file is damaged")
+    return np.array(values, dtype=dtype)
+
+
 def _split(value: Any, at: str, arrays: dict[str, npt.NDArray[Any]]) -> Any:
     """A state as JSON holds it; its arrays are added to ``arrays`` under the place where they stood."""
     if isinstance(value, np.ndarray):
-        if str(value.dtype) not in _DTYPES or not np.isfinite(value).all():
+        if str(value.dtype) not in _DTYPES or not _is_finite(value):
             raise FolderError(f"{at} must be finite and of type {', '.join(_DTYPES)} to be saved")
         # safetensors writes the memory as it lies, whatever the order of the axes.
         arrays[at] = np.asarray(value, order="C")
@@ -289,9 +347,15 @@ def _join(value: Any, arrays: dict[str, npt.NDArray[Any]]) -> Any:
             f"the array {value['$array']!r} should be {value['dtype']} of shape {value['shape']}, but is"
             f" {array.dtype} of shape {list(array.shape)}; the folder is damaged"
         )
-    if not np.isfinite(array).all():
+    if not _is_finite(array):
         raise FolderError(f"the array {value['$array']!r} holds NaN or inf; the folder is damaged")
     return array
+
+
+def _is_finite(array: npt.NDArray[Any]) -> bool:
+    """Whether no value is NaN or infinite, without an array of the same length."""
+    flat = array.reshape(-1)
+    return all(np.isfinite(flat[at : at + _PIECE]).all() for at in range(0, flat.size, _PIECE))
 
 
 def _is_taken(path: Path, kind: Kind) -> bool:
@@ -401,14 +465,15 @@ def _size_of(file: Path) -> int:
     return found.st_size
 
 
-def _read_arrays(file: Path, digest: str) -> dict[str, npt.NDArray[Any]]:
+def _read_arrays(file: Path, digest: str, mapped: bool) -> dict[str, npt.NDArray[Any]]:
     _size_of(file)
     with file.open("rb") as handle:
         found = hashlib.file_digest(handle, "sha256").hexdigest()
     if found != digest:
         raise FolderError(f"{file} was changed or damaged: its SHA-256 is {found}, not {digest}")
     try:
-        with safe_open(file, framework="numpy") as opened:
-            return {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
+        # Through torch, tensors are views of a private mapping of the file; through numpy, copies.
+        with safe_open(file, framework="pt" if mapped else "numpy") as opened:
+            return {name: np.asarray(opened.get_tensor(name)) for name in opened.keys()}  # noqa: SIM118
     except (SafetensorError, TypeError, KeyError) as error:
         raise FolderError(f"{file} is no sound safetensors file ({error})") from error

@@ -14,7 +14,7 @@ from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from evenhand.multilabel.extreme.label_tree import LabelTree, build_label_tree
-from evenhand.multilabel.extreme.levels import Level
+from evenhand.multilabel.extreme.levels import MOST_CHILDREN, Level
 from evenhand.multilabel.extreme.training import ROWS_PER_SEARCH, TreeSettings, search, train_tree
 from evenhand.multilabel.game import rarity
 from evenhand.multilabel.options import check_choice, check_n_jobs, check_number, check_whole
@@ -185,7 +185,7 @@ class ExtremeGameClassifier(BaseEstimator):  # type: ignore[misc]
         ValueError
             If an option or the data are wrong; the message names the place.
         """
-        self._check_options()
+        self.check_options()
         features = self._as_features(X, reset=True)
         targets = as_targets(y, features.shape[0])
         self.classes_, self.label_counts_ = targets.names, targets.counts
@@ -204,7 +204,14 @@ class ExtremeGameClassifier(BaseEstimator):  # type: ignore[misc]
         ]
         return self
 
-    def _check_options(self) -> None:
+    def check_options(self) -> None:
+        """Refuse options that are wrong; `fit` does so first.
+
+        Raises
+        ------
+        ValueError
+            The message names the option and what it may be.
+        """
         check_choice("partition", self.partition, get_args(Partition))
         check_number("rarity_reward", self.rarity_reward, above_zero=False)
         check_number("prune", self.prune, above_zero=False)
@@ -220,6 +227,8 @@ class ExtremeGameClassifier(BaseEstimator):  # type: ignore[misc]
             ("random_state", 0),
         ):
             check_whole(name, getattr(self, name), least)
+        if self.leaf_size > MOST_CHILDREN:
+            raise ValueError(f"leaf_size must be at most {MOST_CHILDREN}, not {self.leaf_size}")
         check_n_jobs(self.n_jobs)
 
     def _as_features(self, X: Any, *, reset: bool) -> sparse.csr_array[Any]:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +13,8 @@ from scipy import sparse
 
 IntArray = npt.NDArray[np.integer[Any]]
 FloatArray = npt.NDArray[np.float32]
+
+MOST_CHILDREN = 1 << 16  # of a node: a weight's child is a uint16
 
 
 @dataclass(frozen=True)
@@ -73,6 +75,16 @@ class Level:
     value : ndarray of float32, shape (nnz,)
     """
 
+    ARRAYS: ClassVar[Mapping[str, str]] = {
+        "children": "int64",
+        "bias": "float32",
+        "feature_ptr": "int64",
+        "features": "int32",
+        "row_ptr": "int64",
+        "child": "uint16",
+        "value": "float32",
+    }
+
     children: npt.NDArray[np.int64]
     bias: FloatArray
     feature_ptr: npt.NDArray[np.int64]
@@ -101,15 +113,7 @@ class Level:
     @property
     def parts(self) -> tuple[npt.NDArray[Any], ...]:
         """What the compiled loop reads."""
-        return (
-            self.children,
-            self.bias,
-            self.feature_ptr,
-            self.features,
-            self.row_ptr,
-            self.child,
-            self.value,
-        )
+        return tuple(getattr(self, name) for name in self.ARRAYS)
 
 
 def descend(
