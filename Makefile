@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
 
-.PHONY: demo test lint bench clean
+.PHONY: demo test lint bench bench-xmc clean
 
 demo: $(READY)
 	$(BIN)/evenhand multilabel demo
@@ -21,11 +21,21 @@ bench: $(READY)
 	$(BIN)/python benchmarks/debian_tags.py
 	$(BIN)/python benchmarks/lambda_grpo.py
 
+bench-xmc: $(READY) .venv-peers/ready
+	$(BIN)/python benchmarks/extreme_labels.py --peers .venv-peers/bin/python
+
 clean:
-	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist
+	rm -rf .venv .venv-peers .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist
 	find src tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	touch $@
+
+.venv-peers/ready:
+	$(PYTHON) -m venv .venv-peers
+	.venv-peers/bin/python -m pip install --quiet --disable-pip-version-check \
+		'numpy<2' 'scipy<1.14' scikit-learn==1.9.1 omikuji==0.5.2 napkinxc==0.7.2
+	.venv-peers/bin/python -m pip install --quiet --disable-pip-version-check --no-deps libpecos==1.2.8
 	touch $@
