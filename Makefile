@@ -23,6 +23,7 @@ bench: $(READY)
 
 bench-xmc: $(READY) .venv-peers/ready
 	$(BIN)/python benchmarks/extreme_labels.py --peers .venv-peers/bin/python
+	$(BIN)/python benchmarks/extreme_cost.py --labels 1000 10000 100000
 
 clean:
 	rm -rf .venv .venv-peers .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist
