@@ -133,3 +133,48 @@ def _holds(chosen: Any, label: int) -> bool:
 def _gain(chance: float, hits: float, size: float, total: float) -> float:
     """What one more instance with this chance adds to 2·hits / (size + total)."""
     return 2 * (hits + chance) / (size + 1 + total) - 2 * hits / (size + total)
+
+
+@njit(nogil=True, cache=True)
+def descend_level(csr: Any, level: Any, beam: Any, next_beam: Any, widest: int) -> None:
+    """One level down a label tree for each instance: the best children of the nodes in its beam."""
+    indptr, indices, data = csr
+    children, bias, feature_ptr, features, row_ptr, child, value = level
+    nodes, scores = beam
+    next_nodes, next_scores = next_beam
+    width = next_nodes.shape[1]
+    margin = np.empty(widest, np.float32)
+    for i in range(nodes.shape[0]):
+        best, best_scores = next_nodes[i], next_scores[i]
+        for place in range(nodes.shape[1]):
+            node = nodes[i, place]
+            if node < 0:
+                break
+            first, count = children[node], children[node + 1] - children[node]
+            for b in range(count):
+                margin[b] = bias[first + b]
+            low, high = feature_ptr[node], feature_ptr[node + 1]
+            for q in range(indptr[i], indptr[i + 1]):
+                low = _find(features, low, high, indices[q])
+                if low == high:
+                    break
+                if features[low] == indices[q]:
+                    for r in range(row_ptr[low], row_ptr[low + 1]):
+                        margin[child[r]] += data[q] * value[r]
+            for b in range(count):
+                short = max(np.float32(0), np.float32(1) - margin[b])
+                total = scores[i, place] - short * short
+                if best[width - 1] < 0 or total > best_scores[width - 1]:
+                    insert_best(best, best_scores, first + b, total)
+
+
+@njit(nogil=True, cache=True)
+def _find(features: Any, low: int, high: int, wanted: int) -> int:
+    """The first place in features[low:high] that is not below `wanted`."""
+    while low < high:
+        middle = (low + high) // 2
+        if features[middle] < wanted:
+            low = middle + 1
+        else:
+            high = middle
+    return low

@@ -8,8 +8,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 from scipy import sparse
+
+from evenhand.multilabel._kernels import descend_level
 
 IntArray = npt.NDArray[np.integer[Any]]
 FloatArray = npt.NDArray[np.float32]
@@ -147,61 +148,6 @@ def descend(
         next_nodes, next_scores = np.full((n, width), -1, np.int64), np.zeros((n, width), np.float32)
         widest = int(np.diff(level.children).max())
         csr = (features.indptr, features.indices, features.data)
-        _step(csr, level.parts, (nodes, scores), (next_nodes, next_scores), widest)
+        descend_level(csr, level.parts, (nodes, scores), (next_nodes, next_scores), widest)
         nodes, scores = next_nodes, next_scores
     return nodes, scores
-
-
-@njit(nogil=True, cache=True)
-def _step(csr, level, beam, next_beam, widest):  # type: ignore[no-untyped-def]
-    """One level down for each instance; a node of the next level is a child of one of the beam's."""
-    indptr, indices, data = csr
-    children, bias, feature_ptr, features, row_ptr, child, value = level
-    nodes, scores = beam
-    next_nodes, next_scores = next_beam
-    width = next_nodes.shape[1]
-    margin = np.empty(widest, np.float32)
-    for i in range(nodes.shape[0]):
-        best, best_scores = next_nodes[i], next_scores[i]
-        for place in range(nodes.shape[1]):
-            node = nodes[i, place]
-            if node < 0:
-                break
-            first, count = children[node], children[node + 1] - children[node]
-            for b in range(count):
-                margin[b] = bias[first + b]
-            low, high = feature_ptr[node], feature_ptr[node + 1]
-            for q in range(indptr[i], indptr[i + 1]):
-                low = _find(features, low, high, indices[q])
-                if low == high:
-                    break
-                if features[low] == indices[q]:
-                    for r in range(row_ptr[low], row_ptr[low + 1]):
-                        margin[child[r]] += data[q] * value[r]
-            for b in range(count):
-                short = max(np.float32(0), np.float32(1) - margin[b])
-                total = scores[i, place] - short * short
-                if best[width - 1] < 0 or total > best_scores[width - 1]:
-                    _insert(best, best_scores, first + b, total)
-
-
-@njit(nogil=True, cache=True)
-def _find(features, low, high, wanted):  # type: ignore[no-untyped-def]
-    """The first place in features[low:high] that is not below `wanted`."""
-    while low < high:
-        middle = (low + high) // 2
-        if features[middle] < wanted:
-            low = middle + 1
-        else:
-            high = middle
-    return low
-
-
-@njit(nogil=True, cache=True)
-def _insert(best, best_scores, node, score):  # type: ignore[no-untyped-def]
-    """Into a list sorted by falling score, in place of its last."""
-    at = best.size - 1
-    while at > 0 and (best[at - 1] < 0 or score > best_scores[at - 1]):
-        best[at], best_scores[at] = best[at - 1], best_scores[at - 1]
-        at -= 1
-    best[at], best_scores[at] = node, score
