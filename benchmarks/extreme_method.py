@@ -89,15 +89,7 @@ def omikuji(x: Matrix, y: Matrix, x_test: Matrix, *, bonsai: bool) -> Outcome:
     start = time.perf_counter()
     found = [model.predict(row, top_k=K) for row in rows]
     seconds = time.perf_counter() - start
-    pairs = np.array([pair for row in found for pair in row])
-    indptr = np.cumsum([0, *map(len, found)])
-    shape = (x_test.shape[0], y.shape[1])
-    return (
-        sparse.csr_matrix((pairs[:, 1], pairs[:, 0].astype(int), indptr), shape=shape),
-        trained,
-        seconds,
-        size,
-    )
+    return from_pairs(found, y.shape[1]), trained, seconds, size
 
 
 def napkinxc(x: Matrix, y: Matrix, x_test: Matrix) -> Outcome:
@@ -116,15 +108,15 @@ def napkinxc(x: Matrix, y: Matrix, x_test: Matrix) -> Outcome:
         seconds = time.perf_counter() - start
     finally:
         shutil.rmtree(folder)
+    return from_pairs(found, y.shape[1]), trained, seconds, size
+
+
+def from_pairs(found: list[list[tuple[int, float]]], n_labels: int) -> Matrix:
+    """Lists of (label, score), one an instance, as CSR."""
     pairs = np.array([pair for row in found for pair in row])
     indptr = np.cumsum([0, *map(len, found)])
-    shape = (x_test.shape[0], y.shape[1])
-    return (
-        sparse.csr_matrix((pairs[:, 1], pairs[:, 0].astype(int), indptr), shape=shape),
-        trained,
-        seconds,
-        size,
-    )
+    shape = (len(found), n_labels)
+    return sparse.csr_matrix((pairs[:, 1], pairs[:, 0].astype(int), indptr), shape=shape)
 
 
 def write_xmc(path: Path, x: Matrix, y: Matrix) -> None:
