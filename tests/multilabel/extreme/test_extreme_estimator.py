@@ -105,6 +105,8 @@ def test_params_survive_a_clone():
         ({"beam": 0}, "beam must be a whole number of at least 1, not 0"),
         ({"n_players": 1.5}, "n_players must be a whole number of at least 1, not 1.5"),
         ({"branching": 6}, "branching must be a power of two of at least 2, not 6"),
+        ({"branching": 1 << 17}, "branching must be at most 65536, not 131072"),
+        ({"leaf_size": 65_537}, "leaf_size must be at most 65536, not 65537"),
         ({"n_jobs": 0}, "n_jobs must be a whole number, -1 for all cores, or None, not 0"),
     ],
 )

@@ -227,8 +227,9 @@ class ExtremeGameClassifier(BaseEstimator):  # type: ignore[misc]
             ("random_state", 0),
         ):
             check_whole(name, getattr(self, name), least)
-        if self.leaf_size > MOST_CHILDREN:
-            raise ValueError(f"leaf_size must be at most {MOST_CHILDREN}, not {self.leaf_size}")
+        for name in ("branching", "leaf_size"):
+            if getattr(self, name) > MOST_CHILDREN:
+                raise ValueError(f"{name} must be at most {MOST_CHILDREN}, not {getattr(self, name)}")
         check_n_jobs(self.n_jobs)
 
     def _as_features(self, X: Any, *, reset: bool) -> sparse.csr_array[Any]:
