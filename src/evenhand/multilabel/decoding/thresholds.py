@@ -196,9 +196,10 @@ class LabelThresholds:
         for label, values, positives in label_columns(checked, truth):
             if positives.size:
                 weight = n_c[label] / (n_c[label] + self.shrinkage)
-                own = _best_threshold(values, values[positives], n_c[label])
+                least = _least_threshold(values, _MOST_TAKEN * n_c[label])
+                own = _best_threshold(values, values[positives], n_c[label], least)
                 pulled = weight * own + (1 - weight) * thresholds[label]
-                thresholds[label] = max(pulled, _least_threshold(values, _MOST_TAKEN * n_c[label]))
+                thresholds[label] = max(pulled, least)
         for label, values, _ in columns(checked, np.flatnonzero(n_c == 0)):
             thresholds[label] = max(thresholds[label], _least_threshold(values, 0))
         self.thresholds_ = thresholds
@@ -296,11 +297,16 @@ def _bucket_thresholds(scores: Scores, Y: sparse.csr_array[Any], buckets: Bucket
     return thresholds
 
 
-def _best_threshold(values: npt.NDArray[Any], hits: npt.NDArray[Any], n_positives: int) -> float:
-    """The threshold with the best F1 of one label."""
-    ordered, candidates = np.sort(values), np.sort(hits)
+def _best_threshold(
+    values: npt.NDArray[Any], hits: npt.NDArray[Any], n_positives: int, least: float
+) -> float:
+    """The threshold with the best F1 of one label, of those that are not below `least`."""
+    ordered, found = np.sort(values), np.sort(hits)
+    candidates = found[found >= least]
+    if not candidates.size:
+        return least
     taken = _count_reaching(ordered, candidates)
-    best = _last_argmax(2 * _count_reaching(candidates, candidates) / (taken + n_positives))
+    best = _last_argmax(2 * _count_reaching(found, candidates) / (taken + n_positives))
     first_out = ordered.size - taken[best] - 1
     lower = float(ordered[first_out]) if first_out >= 0 else -np.inf
     return _between(lower, float(candidates[best]))
