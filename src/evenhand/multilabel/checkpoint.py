@@ -7,11 +7,6 @@ one ended, with the same results to the bit. Warm starts are part of a turn.
 
 from __future__ import annotations
 
-import hashlib
-import os
-import re
-import shutil
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,9 +15,9 @@ import numpy as np
 import numpy.typing as npt
 from scipy import sparse
 
-from evenhand import __version__
 from evenhand.multilabel.fusion import Fusion
 from evenhand.multilabel.players import LinearPlayer
+from evenhand.multilabel.resuming import ResumableFolder
 from evenhand.multilabel.storage import (
     FolderError,
     Kind,
@@ -33,11 +28,8 @@ from evenhand.multilabel.storage import (
     sparse_state,
     write_folder,
 )
-from evenhand.multilabel.views import Views
 
-_FOLDER = Kind("evenhand checkpoint", 1, "checkpoint.json")
 _TURN = Kind("evenhand checkpoint turn", 1, "turn.json")
-_UNFINISHED = re.compile(r"\.turn-\d{6}\.[0-9a-f]{16}\.tmp")
 
 Duals = dict[tuple[int, int], "sparse.csr_array[Any]"]
 """Where a player's solver ended, for each block of labels and fold."""
@@ -67,43 +59,14 @@ class Turn:
     duals: Duals
 
 
-class Checkpoint:
-    """A folder with the finished turns of one training, which only one process plays at a time.
+class Checkpoint(ResumableFolder):
+    """The finished turns of one training.
 
     Parameters
     ----------
-    folder : path-like
-        New, empty, or of an earlier run of the same training.
-    fingerprint : dict
-        See `fingerprint`.
-
-    Raises
-    ------
-    FolderError
-        If the folder holds another training or something else; the message says what differs.
+    folder, fingerprint
+        As for `ResumableFolder`.
     """
-
-    def __init__(self, folder: str | os.PathLike[str], fingerprint: dict[str, Any]) -> None:
-        self.folder = Path(folder)
-        if self.folder.exists() and not (self.folder.is_dir() and not any(self.folder.iterdir())):
-            found = self._found()
-            if differences := _differences(found, fingerprint):
-                raise FolderError(
-                    f"{self.folder} is the checkpoint of another training: {'; '.join(differences)}. Delete"
-                    " the folder to start anew, or give another name"
-                )
-        else:
-            write_folder(self.folder, _FOLDER, {"fingerprint": fingerprint})
-        for left in self.folder.iterdir():
-            if _UNFINISHED.fullmatch(left.name):  # of a run that was killed
-                shutil.rmtree(left)
-
-    def _found(self) -> dict[str, Any]:
-        try:
-            found: dict[str, Any] = entry(read_folder(self.folder, _FOLDER), "fingerprint", dict)
-        except FolderError as error:
-            raise FolderError(f"{error}; give a new folder or that of an earlier run") from error
-        return found
 
     def read(self, number: int) -> Turn | None:
         """A turn, None where it was not finished.
@@ -167,70 +130,3 @@ class Checkpoint:
 
     def _place(self, number: int) -> Path:
         return self.folder / f"turn-{number:06d}"
-
-
-def fingerprint(
-    settings: Mapping[str, Any],
-    views: Views,
-    player_views: tuple[str, ...],
-    arrays: Mapping[str, Any],
-) -> dict[str, Any]:
-    """All that the result of a training depends on.
-
-    Parameters
-    ----------
-    settings : mapping
-        Numbers and texts, or mappings of them; the number of threads is left out.
-    views : Views
-    player_views : tuple of str
-        The view of each player.
-    arrays : mapping of str to csr_array or ndarray
-        The other data.
-
-    Returns
-    -------
-    dict
-        For JSON: ``settings`` as they are, ``data`` as SHA-256 by name, and the ``release``.
-    """
-    data = {f"view {name!r}": _digest(block) for name, block in views.blocks.items()}
-    return {
-        "release": __version__,
-        "settings": {
-            **{name: settings[name] for name in settings if name != "n_jobs"},
-            "players": list(player_views),
-        },
-        "data": data | {name: _digest(part) for name, part in arrays.items()},
-    }
-
-
-def _digest(part: Any) -> str:
-    found = hashlib.sha256()
-    pieces = (part,) if isinstance(part, np.ndarray) else (part.indptr, part.indices, part.data)
-    for piece in pieces:
-        found.update(f"{piece.dtype} {piece.shape} of {part.shape}".encode())
-        found.update(np.ascontiguousarray(piece).data)
-    return found.hexdigest()
-
-
-def _differences(found: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
-    """What differs between two fingerprints, in words."""
-    said = []
-    if found.get("release") != wanted["release"]:
-        said.append(f"it was begun with evenhand {found.get('release')}, this is {wanted['release']}")
-    old, new = _flat(found.get("settings")), _flat(wanted["settings"])
-    changed = [name for name in sorted(old.keys() | new.keys()) if old.get(name) != new.get(name)]
-    if changed:
-        pairs = [f"{name} was {old.get(name)!r} and is {new.get(name)!r}" for name in changed]
-        said.append(f"other settings ({', '.join(pairs)})")
-    before, now = _flat(found.get("data")), wanted["data"]
-    if names := [name for name in sorted(before.keys() | now.keys()) if before.get(name) != now.get(name)]:
-        said.append(f"other data ({', '.join(names)})")
-    return said
-
-
-def _flat(settings: Any) -> dict[str, Any]:
-    """Settings in settings, as one mapping."""
-    flat: dict[str, Any] = {}
-    for name, value in settings.items() if isinstance(settings, dict) else ():
-        flat |= _flat(value) if isinstance(value, dict) else {name: value}
-    return flat

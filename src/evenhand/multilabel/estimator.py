@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from numbers import Integral
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal, Self, cast, get_args
 
@@ -15,20 +14,27 @@ from scipy import sparse
 from scipy.special import expit, logit
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.preprocessing import MultiLabelBinarizer
-from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
+from sklearn.utils.validation import _check_sample_weight, check_is_fitted
 
-from evenhand.multilabel.data import as_label_matrix
 from evenhand.multilabel.decoding import Decoder, GlobalThreshold, LabelThresholds, MacroF1, PooledCalibration
+from evenhand.multilabel.features import as_views
 from evenhand.multilabel.game import Curiosity, Rules, Space
 from evenhand.multilabel.metrics import confusion, f1
-from evenhand.multilabel.options import check_choice, check_n_jobs, check_number, check_whole
+from evenhand.multilabel.options import (
+    check_choice,
+    check_folder_name,
+    check_n_jobs,
+    check_n_players,
+    check_number,
+    check_whole,
+)
 from evenhand.multilabel.partition import Partition, partition_labels
 from evenhand.multilabel.progress import progress_bar
 from evenhand.multilabel.scores import top_k
 from evenhand.multilabel.solver import Loss
-from evenhand.multilabel.targets import as_targets, is_tag_lists
+from evenhand.multilabel.targets import as_targets, is_tag_lists, named_sets
 from evenhand.multilabel.training import Settings, Training, train
-from evenhand.multilabel.views import Views
+from evenhand.multilabel.views import Views, player_views
 
 DecoderName = Literal["micro", "macro", "per_label", "macro_f1"]
 
@@ -209,7 +215,7 @@ class CuriosityGameClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[m
             If an option or the data are wrong; the message names the place.
         """
         self.check_options()
-        views = self._as_views(X, reset=True)
+        views = as_views(self, X, reset=True)
         if len(views) < 2:
             raise ValueError("X has one instance; at least two are needed")
         labels = self._as_labels(y, len(views))
@@ -219,7 +225,7 @@ class CuriosityGameClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[m
         if groups is not None and len(groups) != len(views):
             raise ValueError(f"groups has {len(groups)} entries, but there are {len(views)} instances")
         settings = self._settings(len(views))
-        names = self._player_views(views)
+        names = player_views(views, self.n_players)
         method = self._partition(views, labels.shape[1])
         owners = partition_labels(
             labels, len(names), method=method, tail_owners=self.tail_owners, seed=self.random_state
@@ -274,43 +280,13 @@ class CuriosityGameClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[m
             check_whole(name, getattr(self, name), least)
         if self.n_folds == 1:
             raise ValueError("n_folds is 1; take at least 2, or 0 for no cross-fitting")
-        if self.n_players is not None and (not isinstance(self.n_players, Integral) or self.n_players < 1):
-            raise ValueError(
-                f"n_players must be a whole number of at least 1, or None, not {self.n_players!r}"
-            )
-        if self.checkpoint is not None and not (isinstance(self.checkpoint, str) and self.checkpoint):
-            raise ValueError(f"checkpoint must be the name of a folder, or None, not {self.checkpoint!r}")
+        check_n_players(self.n_players)
+        check_folder_name("checkpoint", self.checkpoint)
         check_n_jobs(self.n_jobs)
         if self.payoff == "squared_hinge" and self.curiosity == "divergence":
             raise ValueError("curiosity='divergence' needs probabilities; set payoff='log_likelihood'")
         if self.payoff == "squared_hinge" and self.space == "probability":
             raise ValueError("space='probability' needs probabilities; set payoff='log_likelihood'")
-
-    def _as_views(self, X: Any, *, reset: bool) -> Views:
-        """X as views; one matrix is checked by scikit-learn, which also keeps feature names."""
-        if isinstance(X, Views) or _is_several(X):
-            views = Views.of(X)
-            if reset:
-                self.__dict__.pop("feature_names_in_", None)  # of an earlier fit
-        else:
-            checked = validate_data(
-                self,
-                X,
-                reset=reset,
-                accept_sparse="csr",
-                dtype=[np.float32, np.float64],
-                ensure_min_samples=2 if reset else 1,
-                ensure_all_finite=False,
-            )
-            views = Views.of(checked)
-        if reset:
-            self.n_features_in_ = views.shape[1]
-            self.views_ = views.n_features
-        elif views.n_features != self.views_:
-            raise ValueError(
-                f"X has the views {views.n_features}, but the model was trained on {self.views_}"
-            )
-        return views
 
     def _as_labels(self, Y: Any, n: int) -> sparse.csr_array[Any]:
         """Y as CSR of ones, its names kept in ``classes_``."""
@@ -324,16 +300,6 @@ class CuriosityGameClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[m
                 stacklevel=3,
             )
         return labels
-
-    def _player_views(self, views: Views) -> tuple[str, ...]:
-        if self.n_players is None:
-            return views.names
-        if len(views.names) > 1 and self.n_players != len(views.names):
-            raise ValueError(
-                f"n_players is {self.n_players}, but there are {len(views.names)} views;"
-                " each view has one player: leave n_players out"
-            )
-        return views.names * self.n_players if len(views.names) == 1 else views.names
 
     def _partition(self, views: Views, n_labels: int) -> Partition:
         if self.partition != "auto":
@@ -483,12 +449,7 @@ class CuriosityGameClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[m
         list of tuple
         """
         check_is_fitted(self)
-        sets = as_label_matrix(Y)
-        if sets.shape[1] != len(self.classes_):
-            raise ValueError(
-                f"Y has {sets.shape[1]} labels, but the model was trained on {len(self.classes_)}"
-            )
-        return [tuple(self.classes_[row]) for row in np.split(sets.indices, sets.indptr[1:-1])]
+        return named_sets(Y, self.classes_)
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
         """Micro-F1 of `predict`: the share of exactly right label sets says little where labels are many.
@@ -519,7 +480,7 @@ class CuriosityGameClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[m
 
     def _fitted_views(self, X: Any) -> Views:
         check_is_fitted(self)
-        return self._as_views(X, reset=False)
+        return as_views(self, X, reset=False)
 
     def _check_budget(self, n: int) -> None:
         needed = n * len(self.classes_) * 4
@@ -546,15 +507,6 @@ class CuriosityGameClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[m
         tags.classifier_tags.multi_label = True
         tags.classifier_tags.multi_class = False
         return tags
-
-
-def _is_several(X: Any) -> bool:
-    """Whether X is a mapping or list of matrices."""
-    if sparse.issparse(X):  # a dok_array is a mapping
-        return False
-    return isinstance(X, Mapping) or (
-        isinstance(X, list | tuple) and any(len(getattr(block, "shape", ())) == 2 for block in X)
-    )
 
 
 def _size(n_bytes: float) -> str:

@@ -58,3 +58,25 @@ def check_n_jobs(value: Any) -> None:
     """
     if value is not None and (not isinstance(value, Integral) or value == 0):
         raise ValueError(f"n_jobs must be a whole number, -1 for all cores, or None, not {value!r}")
+
+
+def check_n_players(value: Any) -> None:
+    """Refuse what is no number of players.
+
+    Raises
+    ------
+    ValueError
+    """
+    if value is not None and (not isinstance(value, Integral) or value < 1):
+        raise ValueError(f"n_players must be a whole number of at least 1, or None, not {value!r}")
+
+
+def check_folder_name(name: str, value: Any) -> None:
+    """Refuse what cannot be the name of a folder.
+
+    Raises
+    ------
+    ValueError
+    """
+    if value is not None and not (isinstance(value, str) and value):
+        raise ValueError(f"{name} must be the name of a folder, or None, not {value!r}")

@@ -23,12 +23,15 @@ class Targets:
     labels : csr_array of ones, shape (n, L)
     names : ndarray, shape (L,)
         Tags or column names where y came with them, else 0 to L − 1.
+    named : bool
+        Whether y came with names.
     given_sparse : bool
         Whether y was sparse or tags.
     """
 
     labels: sparse.csr_array[Any]
     names: npt.NDArray[Any]
+    named: bool
     given_sparse: bool
 
     @property
@@ -71,13 +74,76 @@ def as_targets(Y: Any, n: int) -> Targets:
         Y, names, given_sparse = binarizer.fit_transform(Y), binarizer.classes_, True
     elif hasattr(Y, "columns"):
         names = np.asarray(Y.columns)
-    _check_label_type(Y)
-    labels = as_label_matrix(Y)
-    if labels.shape[0] != n:
-        raise ValueError(f"Y has {labels.shape[0]} rows, but X has {n}")
+    labels = _as_labels(Y, n)
     if not labels.nnz:
         raise ValueError("Y has no positive at all; there is nothing to learn")
-    return Targets(labels, np.arange(labels.shape[1]) if names is None else names, given_sparse)
+    if names is None:
+        return Targets(labels, np.arange(labels.shape[1]), False, given_sparse)
+    return Targets(labels, names, True, given_sparse)
+
+
+def as_known_targets(Y: Any, n: int, names: npt.NDArray[Any]) -> sparse.csr_array[Any]:
+    """y of further instances for labels that are known, checked.
+
+    Parameters
+    ----------
+    Y : sparse or dense matrix, shape (n, L), or sequence of collections of str
+    n : int
+        The number of instances.
+    names : ndarray, shape (L,)
+
+    Returns
+    -------
+    csr_array of ones, shape (n, L)
+
+    Raises
+    ------
+    ValueError
+        If Y is no set of labels, has another number of rows or columns, or a tag is not known.
+
+    Examples
+    --------
+    >>> as_known_targets([["tree"]], 1, np.array(["leaf", "tree"])).toarray().tolist()
+    [[0.0, 1.0]]
+    """
+    if is_tag_lists(Y):
+        if unknown := sorted({tag for tags in Y for tag in tags}.difference(names)):
+            raise ValueError(f"the tag {str(unknown[0])!r} is not known; training had no such label")
+        Y = MultiLabelBinarizer(classes=list(names), sparse_output=True).fit_transform(Y)
+    elif hasattr(Y, "columns") and list(Y.columns) != list(names):
+        raise ValueError("the columns of Y are not the labels of the training, in that order")
+    labels = _as_labels(Y, n)
+    if labels.shape[1] != len(names):
+        raise ValueError(f"Y has {labels.shape[1]} labels, but the model was trained on {len(names)}")
+    return labels
+
+
+def named_sets(Y: Any, names: npt.NDArray[Any]) -> list[tuple[Any, ...]]:
+    """The names of the labels of each row.
+
+    Parameters
+    ----------
+    Y : sparse or dense matrix, shape (n, L)
+    names : ndarray, shape (L,)
+
+    Returns
+    -------
+    list of tuple
+
+    Raises
+    ------
+    ValueError
+        If Y has another number of labels.
+
+    Examples
+    --------
+    >>> named_sets([[0, 1], [1, 1]], np.array([7, 8]))
+    [(np.int64(8),), (np.int64(7), np.int64(8))]
+    """
+    sets = as_label_matrix(Y)
+    if sets.shape[1] != len(names):
+        raise ValueError(f"Y has {sets.shape[1]} labels, but the model was trained on {len(names)}")
+    return [tuple(names[row]) for row in np.split(sets.indices, sets.indptr[1:-1])]
 
 
 def is_tag_lists(Y: Any) -> bool:
@@ -88,6 +154,14 @@ def is_tag_lists(Y: Any) -> bool:
         return False
     first = next((tag for tags in Y for tag in tags), None)
     return isinstance(first, str)
+
+
+def _as_labels(Y: Any, n: int) -> sparse.csr_array[Any]:
+    _check_label_type(Y)
+    labels = as_label_matrix(Y)
+    if labels.shape[0] != n:
+        raise ValueError(f"Y has {labels.shape[0]} rows, but X has {n}")
+    return labels
 
 
 def _check_label_type(Y: Any) -> None:

@@ -22,11 +22,12 @@ from scipy import sparse
 from scipy.special import expit
 
 from evenhand.multilabel import game
-from evenhand.multilabel.checkpoint import Checkpoint, Turn, fingerprint
+from evenhand.multilabel.checkpoint import Checkpoint, Turn
 from evenhand.multilabel.decoding import PlattCalibration
 from evenhand.multilabel.fusion import Fusion, Outputs, fit_fusion
 from evenhand.multilabel.history import summarise
 from evenhand.multilabel.players import LinearPlayer, label_blocks
+from evenhand.multilabel.resuming import fingerprint
 from evenhand.multilabel.solver import Divergence, FloatArray, Loss, Objective, Rows, Solution, best_response
 from evenhand.multilabel.splitting import cross_fitting_folds
 from evenhand.multilabel.views import Views

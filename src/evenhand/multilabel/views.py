@@ -244,6 +244,39 @@ _STATE_VERSION = 1
 
 
 # No set_output: Views do not fit into a DataFrame.
+def player_views(views: Views, n_players: int | None) -> tuple[str, ...]:
+    """The view of each player: one player a view, or several of a single view.
+
+    Parameters
+    ----------
+    views : Views
+    n_players : int, optional
+        None: as many as there are views.
+
+    Returns
+    -------
+    tuple of str
+
+    Raises
+    ------
+    ValueError
+        If there are several views, and not one player for each.
+
+    Examples
+    --------
+    >>> player_views(Views.of([[1.0], [2.0]]), 2)
+    ('all', 'all')
+    """
+    if n_players is None:
+        return views.names
+    if len(views.names) > 1 and n_players != len(views.names):
+        raise ValueError(
+            f"n_players is {n_players}, but there are {len(views.names)} views;"
+            " each view has one player: leave n_players out"
+        )
+    return views.names * n_players if len(views.names) == 1 else views.names
+
+
 class TextViews(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None):  # type: ignore[misc, call-arg]
     """Texts to views: TF-IDF of words, of pairs of words and of runs of characters.
 

@@ -112,3 +112,39 @@ def test_bad_options_are_refused(folder):
     (folder / "model.json").write_text(json.dumps(document))
     with pytest.raises(FolderError, match="beam must be a whole number"):
         load_extreme_model(folder)
+
+
+def test_thresholds_views_and_added_labels_come_back(data, tmp_path):
+    views = {"left": data.X[:, :70], "right": data.X[:, 70:]}
+    model = ExtremeGameClassifier(leaf_size=8, decoder="per_label").fit(views, data.Y[:, :50])
+    model.add_labels(views, data.Y[:, 50:]).fit_decoder(views, data.Y)
+    save_extreme_model(model, tmp_path / "model")
+    loaded = load_extreme_model(tmp_path / "model")
+    assert loaded.views_ == model.views_
+    assert (loaded.predict(views) != model.predict(views)).nnz == 0
+    loaded.partial_fit(views, data.Y)
+    assert loaded.n_train_ == 600
+
+
+def change_state(folder, change):
+    document = json.loads((folder / "model.json").read_text())
+    change(document["state"])
+    (folder / "model.json").write_text(json.dumps(document))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            lambda state: state["players"][0].update(view="other"),
+            "reads the view 'other', which there is not",
+        ),
+        (lambda state: state["views"].update(all=3), "do not have as many features"),
+        (lambda state: state.update(decoder={"kind": "TopK", "k": 2}), "TopK is no decoder of an extreme"),
+        (lambda state: state.update(decoder={"kind": "no"}), "no"),
+    ],
+)
+def test_a_state_that_does_not_fit_is_refused(folder, change, message):
+    change_state(folder, change)
+    with pytest.raises(FolderError, match=message):
+        load_extreme_model(folder)

@@ -6,7 +6,9 @@ from sklearn.svm import LinearSVC
 from evenhand.multilabel.datasets import make_long_tail
 from evenhand.multilabel.extreme.label_tree import build_label_tree
 from evenhand.multilabel.extreme.levels import descend
-from evenhand.multilabel.extreme.training import TreeSettings, search, train_tree
+from evenhand.multilabel.extreme.node import TreeSettings
+from evenhand.multilabel.extreme.payoffs import paid
+from evenhand.multilabel.extreme.training import search, train_tree
 
 EXACT = TreeSettings(C=0.7, tolerance=1e-3, prune=0.0)
 
@@ -48,7 +50,7 @@ def test_one_level_is_one_vs_rest(data):
     """N = 1, α = β = 0 and no level between: liblinear's weights."""
     X, Y = data
     tree = build_label_tree(X, Y, leaf_size=100)
-    (level,) = train_tree(X, Y, tree, np.ones(60), EXACT)
+    (level,) = train_tree(X, Y, tree, EXACT)
     weights = dense_weights(level, X.shape[1])
     for at in (0, 17, 41):
         w, b = svc(X, Y[:, [tree.labels[at]]].toarray().ravel(), EXACT.C, 1.0)
@@ -62,7 +64,7 @@ def test_a_node_is_judged_on_the_instances_that_come_to_it(data, matcher_beam):
     tree = build_label_tree(X, Y, branching=4, leaf_size=16)
     rewards = np.linspace(1, 4, 60)
     settings = TreeSettings(C=0.7, tolerance=1e-3, prune=0.0, matcher_beam=matcher_beam)
-    top, leaves = train_tree(X, Y, tree, rewards, settings)
+    top, leaves = train_tree(X, paid(Y, rewards - 1), tree, settings)
     node = 1
     mine = tree.labels[tree.children[1][node] : tree.children[1][node + 1]]
     comes = Y[:, mine].toarray().any(axis=1)
@@ -83,7 +85,7 @@ def test_above_the_leaves_the_best_rewarded_label_counts(data):
     X, Y = data
     tree = build_label_tree(X, Y, branching=4, leaf_size=16)
     rewards = np.linspace(1, 4, 60)
-    top, _ = train_tree(X, Y, tree, rewards, EXACT)
+    top, _ = train_tree(X, paid(Y, rewards - 1), tree, EXACT)
     below = tree.nodes_of_labels(0) == 2
     greatest = (Y[:, below].toarray() * rewards[below]).max(axis=1)
     model = LinearSVC(C=EXACT.C, dual=True, tol=1e-8, max_iter=100_000)
@@ -94,7 +96,7 @@ def test_above_the_leaves_the_best_rewarded_label_counts(data):
 def test_a_wide_beam_finds_what_an_exhaustive_search_finds(data):
     X, Y = data
     tree = build_label_tree(X, Y, branching=4, leaf_size=8)
-    levels = train_tree(X, Y, tree, np.ones(60), TreeSettings(prune=0.02))
+    levels = train_tree(X, Y, tree, TreeSettings(prune=0.02))
     nodes, scores = descend(levels, X, beam=1000, last=10)
     wanted = path_scores(levels, X)
     assert np.allclose(scores, -np.sort(-wanted, axis=1)[:, :10], atol=1e-4)
@@ -104,7 +106,7 @@ def test_a_wide_beam_finds_what_an_exhaustive_search_finds(data):
 def test_a_narrow_beam_keeps_the_best_of_each_level(data):
     X, Y = data
     tree = build_label_tree(X, Y, branching=4, leaf_size=8)
-    levels = train_tree(X, Y, tree, np.ones(60), TreeSettings())
+    levels = train_tree(X, Y, tree, TreeSettings())
     nodes, _ = descend(levels, X, beam=1, last=7)
     parents = np.searchsorted(tree.children[-1], nodes, side="right") - 1
     assert (parents == parents[:, :1]).all()
@@ -114,9 +116,7 @@ def test_a_narrow_beam_keeps_the_best_of_each_level(data):
 def test_pruned_weights_are_gone_and_biases_stay(data):
     X, Y = data
     tree = build_label_tree(X, Y, leaf_size=16)
-    whole, pruned = (
-        train_tree(X, Y, tree, np.ones(60), TreeSettings(prune=bound, tolerance=0.01)) for bound in (0, 0.1)
-    )
+    whole, pruned = (train_tree(X, Y, tree, TreeSettings(prune=bound, tolerance=0.01)) for bound in (0, 0.1))
     for full, less in zip(whole, pruned):
         dense = dense_weights(full, X.shape[1])
         assert np.array_equal(dense_weights(less, X.shape[1]), np.where(np.abs(dense) > 0.1, dense, 0))
@@ -126,7 +126,7 @@ def test_pruned_weights_are_gone_and_biases_stay(data):
 def test_the_number_of_threads_does_not_matter(data):
     X, Y = data
     tree = build_label_tree(X, Y, leaf_size=8)
-    one, three = (train_tree(X, Y, tree, np.ones(60), TreeSettings(matcher_beam=3), n_jobs=n) for n in (1, 3))
+    one, three = (train_tree(X, Y, tree, TreeSettings(matcher_beam=3), n_jobs=n) for n in (1, 3))
     for a, b in zip(one, three):
         assert all(np.array_equal(x, y) for x, y in zip(a.parts, b.parts))
     for a, b in zip(search(one, X, beam=3, last=5), search(one, X, beam=3, last=5, n_jobs=3)):
@@ -137,5 +137,5 @@ def test_progress_counts_nodes(data):
     X, Y = data
     seen = []
     tree = build_label_tree(X, Y, leaf_size=16)
-    train_tree(X, Y, tree, np.ones(60), TreeSettings(), on_progress=lambda *at: seen.append(at))
+    train_tree(X, Y, tree, TreeSettings(), on_progress=lambda *at: seen.append(at))
     assert seen == [(done, 5) for done in range(1, 6)]

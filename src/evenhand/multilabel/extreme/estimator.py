@@ -2,68 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any, Self, cast, get_args
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Any, Literal, Self, cast, get_args
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from scipy import sparse
 from sklearn.base import BaseEstimator
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted
 
-from evenhand.multilabel.extreme.label_tree import LabelTree, build_label_tree
-from evenhand.multilabel.extreme.levels import MOST_CHILDREN, Level
-from evenhand.multilabel.extreme.training import ROWS_PER_SEARCH, TreeSettings, search, train_tree
+from evenhand.multilabel.decoding import GlobalThreshold, LabelThresholds
+from evenhand.multilabel.extreme.curiosity import doubts
+from evenhand.multilabel.extreme.forest import Forest, as_rows
+from evenhand.multilabel.extreme.levels import MOST_CHILDREN
+from evenhand.multilabel.extreme.node import TreeSettings
+from evenhand.multilabel.extreme.payoffs import owned_only, paid, shifted
+from evenhand.multilabel.extreme.players import TreePlayer
+from evenhand.multilabel.extreme.training import ROWS_PER_SEARCH
+from evenhand.multilabel.features import as_views
 from evenhand.multilabel.game import rarity
-from evenhand.multilabel.options import check_choice, check_n_jobs, check_number, check_whole
+from evenhand.multilabel.options import (
+    check_choice,
+    check_folder_name,
+    check_n_jobs,
+    check_n_players,
+    check_number,
+    check_whole,
+)
 from evenhand.multilabel.partition import Partition, partition_labels
-from evenhand.multilabel.progress import progress_bar
+from evenhand.multilabel.resuming import ResumableFolder, fingerprint
 from evenhand.multilabel.scores import as_positive_int, top_k
-from evenhand.multilabel.targets import as_targets
-from evenhand.multilabel.views import Views
+from evenhand.multilabel.targets import Targets, as_known_targets, as_targets, named_sets
+from evenhand.multilabel.views import Views, player_views
+
+DecoderName = Literal["micro", "macro", "per_label"]
 
 _LEAST_NAMED = 50  # labels that each player names for an instance, so that players' lists overlap
-
-
-@dataclass(frozen=True)
-class TreePlayer:
-    """A player of the extreme game: a label tree and the weights of its levels.
-
-    Parameters
-    ----------
-    tree : LabelTree
-        Over the labels that the player owns.
-    levels : list of Level
-    """
-
-    tree: LabelTree
-    levels: list[Level]
-
-    def probabilities(
-        self, features: sparse.csr_array[Any], *, beam: int, n_labels: int, n_jobs: int | None
-    ) -> sparse.csr_array[Any]:
-        """The likelihood of the way to each of the best labels, e to the power of −Σ max(0, 1 − s)².
-
-        Parameters
-        ----------
-        features : csr_array of float32, shape (n, D)
-        beam : int
-            Nodes kept at each level of the tree.
-        n_labels : int
-            Labels named for each instance.
-        n_jobs : int, optional
-
-        Returns
-        -------
-        csr_array of float32, shape (n, L)
-        """
-        nodes, scores = search(self.levels, features, beam=beam, last=n_labels, n_jobs=n_jobs)
-        rows, places = np.nonzero(nodes >= 0)
-        labels = self.tree.labels[nodes[rows, places]]
-        shape = (features.shape[0], self.tree.n_labels)
-        return sparse.csr_array((np.exp(scores[rows, places]), (rows, labels)), shape=shape)
 
 
 class ExtremeGameClassifier(BaseEstimator):  # type: ignore[misc]
@@ -75,14 +51,17 @@ class ExtremeGameClassifier(BaseEstimator):  # type: ignore[misc]
 
     Parameters
     ----------
-    n_players : int
-        N, the number of trees. Time, memory and size of the model grow with it.
+    n_players : int, optional
+        N, the number of trees; with several views each view has one player. None: one player a view. Time,
+        memory and size of the model grow with it.
     partition : {"all", "frequency", "random", "cooccurrence"}
         Which player owns which label, see `partition_labels`.
     tail_owners : int
         Owners of a label below the median frequency, where labels are split.
-    rarity_reward : float
-        α ≥ 0: a positive of label c weighs 1 + αρ_c.
+    rarity_reward, disagreement_reward : float
+        α, β ≥ 0: a positive weighs 1 + ρ_c (α + βd), with the rarity ρ_c of its label and the disagreement d
+        of the label's owners on the instance. β > 0 trains three times, since d comes from instances that
+        the players have not seen (two folds).
     C : float
         Strength of the losses against the L2 prior.
     branching : int
@@ -98,8 +77,15 @@ class ExtremeGameClassifier(BaseEstimator):  # type: ignore[misc]
         The largest accepted distance ‖w − w*‖₂ of weights to their optimum.
     prune : float
         Weights up to this size are dropped, biases are kept; it suits rows of length 1.
+    decoder : {"micro", "macro", "per_label"}
+        What the thresholds of `predict` are best for, see `fit_decoder`.
+    checkpoint : str, optional
+        A folder where training keeps each solved node. A `fit` that was interrupted takes up from there with
+        the same results to the bit; one with other data or options is refused. Delete it when the model is
+        saved.
     n_jobs : int, optional
         Threads; -1 for all cores, None for one. The result does not depend on it, to the bit.
+        `joblib.parallel_config` chooses another engine, see Notes.
     random_state : int
         Seeds trees, partition and the solver's order of rows. The same seed gives the same model.
     verbose : bool
@@ -110,18 +96,33 @@ class ExtremeGameClassifier(BaseEstimator):  # type: ignore[misc]
     classes_ : ndarray, shape (L,)
         Label names: the tags or column names that y came with, else 0 to L − 1.
     players_ : list of TreePlayer
+    decoder_ : GlobalThreshold or LabelThresholds
+        After `fit_decoder`.
     owners_ : ndarray of bool, shape (N, L)
     label_counts_ : ndarray of int64, shape (L,)
         n_c, training positives of each label.
     n_train_ : int
         M, training instances.
+    views_ : dict of str to int
+        Features of each view; "all" where X was one matrix.
     n_features_in_ : int
+        Of all views together.
 
     Notes
     -----
-    [D] The papers do not say how the game is played on extreme label sets. With ``rarity_reward=0`` and one
-    player this is a plain label tree as in PECOS (Yu et al. 2022) or Parabel (Prabhu et al. 2018). The
-    disagreement reward is not played here.
+    [D] The papers do not say how the game is played on extreme label sets. With ``rarity_reward=0``,
+    ``disagreement_reward=0`` and one player this is a plain label tree as in PECOS (Yu et al. 2022) or
+    Parabel (Prabhu et al. 2018).
+
+    Every node of a tree is a problem by itself, and a worker is sent no more than its instances. Over the
+    hosts of a Dask cluster::
+
+        client = dask.distributed.Client("tcp://scheduler:8786")
+        with joblib.parallel_config(backend="dask"):
+            model.fit(X, y)
+
+    Processes of this machine: ``joblib.parallel_config(backend="loky")``. What a worker that died had in hand
+    is solved again.
 
     Examples
     --------
@@ -136,10 +137,11 @@ class ExtremeGameClassifier(BaseEstimator):  # type: ignore[misc]
     def __init__(
         self,
         *,
-        n_players: int = 1,
+        n_players: int | None = None,
         partition: str = "all",
         tail_owners: int = 2,
         rarity_reward: float = 3.0,
+        disagreement_reward: float = 0.0,
         C: float = 0.3,
         branching: int = 16,
         leaf_size: int = 400,
@@ -147,6 +149,8 @@ class ExtremeGameClassifier(BaseEstimator):  # type: ignore[misc]
         beam: int = 10,
         tolerance: float = 0.3,
         prune: float = 0.1,
+        decoder: str = "micro",
+        checkpoint: str | None = None,
         n_jobs: int | None = None,
         random_state: int = 0,
         verbose: bool = False,
@@ -155,6 +159,7 @@ class ExtremeGameClassifier(BaseEstimator):  # type: ignore[misc]
         self.partition = partition
         self.tail_owners = tail_owners
         self.rarity_reward = rarity_reward
+        self.disagreement_reward = disagreement_reward
         self.C = C
         self.branching = branching
         self.leaf_size = leaf_size
@@ -162,6 +167,8 @@ class ExtremeGameClassifier(BaseEstimator):  # type: ignore[misc]
         self.beam = beam
         self.tolerance = tolerance
         self.prune = prune
+        self.decoder = decoder
+        self.checkpoint = checkpoint
         self.n_jobs = n_jobs
         self.random_state = random_state
         self.verbose = verbose
@@ -171,7 +178,8 @@ class ExtremeGameClassifier(BaseEstimator):  # type: ignore[misc]
 
         Parameters
         ----------
-        X : sparse or dense matrix, shape (n, D)
+        X : sparse or dense matrix, shape (n, D), or Views, or mapping or list of matrices
+            Features; several matrices are several views of the same instances.
         y : sparse or dense matrix, shape (n, L), or sequence of collections of str
             Labels: whatever is not zero is a label; or the tags of each instance.
 
@@ -186,22 +194,113 @@ class ExtremeGameClassifier(BaseEstimator):  # type: ignore[misc]
             If an option or the data are wrong; the message names the place.
         """
         self.check_options()
-        features = self._as_features(X, reset=True)
-        targets = as_targets(y, features.shape[0])
+        views = as_views(self, X, reset=True)
+        targets = as_targets(y, len(views))
         self.classes_, self.label_counts_ = targets.names, targets.counts
-        self.n_train_ = features.shape[0]
+        self.n_train_ = len(views)
+        names = player_views(views, self.n_players)
         self.owners_ = partition_labels(
             targets.labels,
-            self.n_players,
+            len(names),
             method=cast("Partition", self.partition),
             tail_owners=self.tail_owners,
             seed=self.random_state,
         )
-        counts = torch.from_numpy(self.label_counts_)
-        rewards = 1 + self.rarity_reward * rarity(counts, self.n_train_).numpy()
-        self.players_ = [
-            self._train(features, targets.labels, rewards, player) for player in range(self.n_players)
-        ]
+        self.__dict__.pop("decoder_", None)  # of an earlier fit
+        folder = None
+        if self.checkpoint is not None:
+            folder = ResumableFolder(self.checkpoint, self._fingerprint(views, names, targets.labels))
+        forest = self._forest(folder)
+        said = None
+        if self.disagreement_reward and (self.owners_.sum(axis=0) > 1).any():
+            said = forest.cross_fitted(views, names, self._owned_payoffs(targets.labels), beam=self.beam)
+        self.players_ = forest.grown(views, names, self._owned_payoffs(targets.labels, said))
+        return self
+
+    def partial_fit(self, X: Any, y: Any) -> Self:
+        """Learn from further instances: trees stay, and every node moves from its weights to a new optimum.
+
+        The L2 prior then pulls to the weights so far instead of 0, as if they were all that is known of the
+        earlier instances. The more instances come at a time, the better; `fit` on all of them is better
+        still, see docs/experiments.md.
+
+        Parameters
+        ----------
+        X : as in `fit`
+        y : sparse or dense matrix, shape (n, L), or sequence of collections of str
+            Of the labels that training knows.
+
+        Returns
+        -------
+        ExtremeGameClassifier
+            Itself; fitted as by `fit` where it was not yet.
+
+        Raises
+        ------
+        ValueError
+            If the data are wrong, or a label had no positive so far (see `add_labels`).
+        """
+        if not hasattr(self, "players_"):
+            return self.fit(X, y)
+        self.check_options()
+        views = as_views(self, X, reset=False)
+        labels = as_known_targets(y, len(views), self.classes_)
+        counts = np.bincount(labels.indices, minlength=len(self.classes_))
+        if len(new := np.flatnonzero((counts > 0) & (self.label_counts_ == 0))):
+            raise ValueError(
+                f"label {str(self.classes_[new[0]])!r} had no positive so far, so no tree has a place for it;"
+                " train anew with fit"
+            )
+        self.label_counts_ = self.label_counts_ + counts
+        self.n_train_ += len(views)
+        said = None
+        if self.disagreement_reward:  # the players have not seen these instances yet
+            said = [
+                sparse.csr_array(sparse.vstack(list(self._said(player, views)), format="csr"))
+                for player in self.players_
+            ]
+        payoffs = self._owned_payoffs(labels, said)
+        self.players_ = self._forest(None).moved(views, self.players_, payoffs)
+        return self
+
+    def add_labels(self, X: Any, y: Any) -> Self:
+        """Learn further labels, as a player of their own; scores of the labels so far stay to the bit.
+
+        Parameters
+        ----------
+        X : as in `fit`
+            Instances with the new labels and without; earlier ones may be among them.
+        y : sparse or dense matrix, DataFrame, or sequence of collections of str
+            Only the new labels, at least one. A matrix without names continues the numbers of the labels.
+
+        Returns
+        -------
+        ExtremeGameClassifier
+            Itself.
+
+        Raises
+        ------
+        ValueError
+            If the data are wrong, a label is known already, or names are missing.
+        """
+        check_is_fitted(self)
+        self.check_options()
+        views = as_views(self, X, reset=False)
+        targets = as_targets(y, len(views))
+        names = self._new_names(targets)
+        n_old, n_new = len(self.classes_), len(names)
+        self.classes_ = np.concatenate([self.classes_, names])
+        self.label_counts_ = np.concatenate([self.label_counts_, targets.counts])
+        owners = np.zeros((len(self.players_) + 1, n_old + n_new), np.bool_)
+        owners[:-1, :n_old], owners[-1, n_old:] = self.owners_, True
+        self.owners_ = owners
+        rare = rarity(torch.from_numpy(targets.counts), len(views)).numpy()
+        payoffs = paid(shifted(targets.labels, n_old), np.append(np.zeros(n_old), self.rarity_reward * rare))
+        first = len(self.players_)
+        new = self._forest(None).grown(views, views.names[:1], [payoffs], first=first)
+        old = [replace(player, tree=replace(player.tree, n_labels=n_old + n_new)) for player in self.players_]
+        self.players_ = old + new
+        self.__dict__.pop("decoder_", None)  # has no threshold for them
         return self
 
     def check_options(self) -> None:
@@ -213,12 +312,12 @@ class ExtremeGameClassifier(BaseEstimator):  # type: ignore[misc]
             The message names the option and what it may be.
         """
         check_choice("partition", self.partition, get_args(Partition))
-        check_number("rarity_reward", self.rarity_reward, above_zero=False)
-        check_number("prune", self.prune, above_zero=False)
+        check_choice("decoder", self.decoder, get_args(DecoderName))
+        for name in ("rarity_reward", "disagreement_reward", "prune"):
+            check_number(name, getattr(self, name), above_zero=False)
         for name in ("C", "tolerance"):
             check_number(name, getattr(self, name), above_zero=True)
         for name, least in (
-            ("n_players", 1),
             ("tail_owners", 1),
             ("branching", 2),
             ("leaf_size", 2),
@@ -227,61 +326,132 @@ class ExtremeGameClassifier(BaseEstimator):  # type: ignore[misc]
             ("random_state", 0),
         ):
             check_whole(name, getattr(self, name), least)
+        check_n_players(self.n_players)
         for name in ("branching", "leaf_size"):
             if getattr(self, name) > MOST_CHILDREN:
                 raise ValueError(f"{name} must be at most {MOST_CHILDREN}, not {getattr(self, name)}")
+        check_folder_name("checkpoint", self.checkpoint)
         check_n_jobs(self.n_jobs)
 
-    def _as_features(self, X: Any, *, reset: bool) -> sparse.csr_array[Any]:
-        """X as CSR of float32 with sorted indices and no NaN."""
-        checked = validate_data(
-            self,
-            X,
-            reset=reset,
-            accept_sparse="csr",
-            dtype=[np.float32, np.float64],
-            ensure_all_finite=False,
-        )
-        views = Views.of(checked)  # which finds and names what is not finite
-        block: Any = views.blocks[views.names[0]]
-        features: sparse.csr_array[Any] = sparse.csr_array(block).astype(np.float32)
-        if not features.has_canonical_format:
-            features = features.copy()
-            features.sum_duplicates()
-        return features
+    def _forest(self, folder: ResumableFolder | None) -> Forest:
+        settings = TreeSettings(self.C, self.matcher_beam, self.tolerance, self.prune, self.random_state)
+        return Forest(settings, self.branching, self.leaf_size, folder, self.n_jobs, self.verbose)
 
-    def _train(
-        self,
-        features: sparse.csr_array[Any],
-        labels: sparse.csr_array[Any],
-        rewards: npt.NDArray[np.float64],
-        player: int,
-    ) -> TreePlayer:
-        owned = _only(labels, self.owners_[player])
-        seed = self.random_state + player
-        settings = TreeSettings(self.C, self.matcher_beam, self.tolerance, self.prune, seed)
-        with progress_bar(self.verbose, "nodes") as report:
-            tree = build_label_tree(
-                features,
-                owned,
-                branching=self.branching,
-                leaf_size=self.leaf_size,
-                seed=seed,
-                n_jobs=self.n_jobs,
+    def _fingerprint(
+        self, views: Views, names: tuple[str, ...], labels: sparse.csr_array[Any]
+    ) -> dict[str, Any]:
+        options = self.get_params(deep=False)
+        for name in ("checkpoint", "verbose", "beam", "decoder"):
+            del options[name]
+        return fingerprint(options, views, names, {"labels": labels})
+
+    def _owned_payoffs(
+        self, labels: sparse.csr_array[Any], said: Sequence[sparse.csr_array[Any]] | None = None
+    ) -> list[sparse.csr_array[Any]]:
+        """For each player what its positives weigh, 1 + ρ_c (α + β d)."""
+        rare = rarity(torch.from_numpy(self.label_counts_), self.n_train_).numpy()
+        whole = paid(labels, self.rarity_reward * rare)
+        payoffs = [whole] * len(self.owners_)
+        if said is not None:
+            extra = [
+                self.disagreement_reward * rare[labels.indices] * d
+                for d in doubts(said, labels, self.owners_)
+            ]
+            payoffs = [
+                sparse.csr_array((whole.data + more, labels.indices, labels.indptr), shape=labels.shape)
+                for more in extra
+            ]
+        return [owned_only(part, owned) for part, owned in zip(payoffs, self.owners_)]
+
+    def _new_names(self, targets: Targets) -> npt.NDArray[Any]:
+        """The names of labels that are to be added."""
+        n_old, numbered = len(self.classes_), np.arange(targets.labels.shape[1])
+        if not targets.named:
+            if not np.array_equal(self.classes_, np.arange(n_old)):
+                raise ValueError(
+                    "the labels have names; give y as tags, or as a DataFrame, to name the new ones"
+                )
+            return n_old + numbered
+        if known := sorted(set(targets.names) & set(self.classes_)):
+            raise ValueError(
+                f"label {str(known[0])!r} is known already; use partial_fit for further instances"
             )
-            what = f"player {player + 1} of {self.n_players}"
-            told = None if report is None else lambda done, total: report(what, done, total)
-            levels = train_tree(
-                features, owned, tree, rewards, settings, n_jobs=self.n_jobs, on_progress=told
+        return targets.names
+
+    def fit_decoder(self, X: Any, y: Any) -> Self:
+        """Choose the thresholds of `predict` on instances that training has not seen.
+
+        Parameters
+        ----------
+        X : as in `fit`
+            On training instances scores are too good, and thresholds would be too high.
+        y : as in `partial_fit`
+
+        Returns
+        -------
+        ExtremeGameClassifier
+            Itself.
+
+        Raises
+        ------
+        ValueError
+            If the data are wrong.
+        """
+        check_is_fitted(self)
+        scores = self.predict_topk(X, _LEAST_NAMED)
+        labels = as_known_targets(y, scores.shape[0], self.classes_)
+        self.decoder_: GlobalThreshold | LabelThresholds
+        if self.decoder == "per_label":
+            self.decoder_ = LabelThresholds().fit(scores, labels)
+        else:
+            self.decoder_ = GlobalThreshold(cast("Literal['micro', 'macro']", self.decoder)).fit(
+                scores, labels
             )
-        return TreePlayer(tree, levels)
+        return self
+
+    def predict(self, X: Any) -> sparse.csr_array[Any]:
+        """Label sets: labels whose scores reach the thresholds of `fit_decoder`.
+
+        Parameters
+        ----------
+        X : as in `fit`
+
+        Returns
+        -------
+        csr_array, shape (n, L)
+
+        Raises
+        ------
+        ValueError
+            If X does not fit the training data.
+        NotFittedError
+            If there are no thresholds yet.
+        """
+        check_is_fitted(
+            self, "decoder_", msg="Call fit_decoder with unseen instances first, or use predict_topk."
+        )
+        return self.decoder_.decode(self.predict_topk(X, _LEAST_NAMED))
+
+    def label_sets(self, Y: Any) -> list[tuple[Any, ...]]:
+        """The names of the labels of each row of what `predict` or `predict_topk` returned.
+
+        Parameters
+        ----------
+        Y : sparse or dense matrix, shape (n, L)
+
+        Returns
+        -------
+        list of tuple
+        """
+        check_is_fitted(self)
+        return named_sets(Y, self.classes_)
 
     def predict_topk(self, X: Any, k: int) -> sparse.csr_array[Any]:
         """The k best labels of each instance that the search finds.
 
         Parameters
         ----------
-        X : sparse or dense matrix, shape (n, D)
+        X : as in `fit`
         k : int
 
         Returns
@@ -298,23 +468,22 @@ class ExtremeGameClassifier(BaseEstimator):  # type: ignore[misc]
         """
         check_is_fitted(self)
         k = as_positive_int(k, "k")
-        features = self._as_features(X, reset=False)
-        best = [top_k(scores, k) for scores in self._fused(features, max(k, _LEAST_NAMED))]
+        views = as_views(self, X, reset=False)
+        found = zip(*(self._said(player, views, max(k, _LEAST_NAMED)) for player in self.players_))
+        share = (1 / self.owners_.sum(axis=0)).astype(np.float32)
+        best = [top_k(_mean(parts, share), k) for parts in found]
         return sparse.csr_array(sparse.vstack(best, format="csr"))
 
-    def _fused(self, features: sparse.csr_array[Any], n_named: int) -> Iterator[sparse.csr_array[Any]]:
-        """The mean over each label's owners, some instances at a time; a label that is not named counts 0."""
-        share = (1 / self.owners_.sum(axis=0)).astype(np.float32)
+    def _said(
+        self, player: TreePlayer, views: Views, n_named: int = _LEAST_NAMED
+    ) -> Iterator[sparse.csr_array[Any]]:
+        """What a player says, some instances at a time."""
+        features = as_rows(views.blocks[player.view])
         step = ROWS_PER_SEARCH * 8
-        for start in range(0, features.shape[0], step):
-            part = features[start : start + step]
-            found = [
-                player.probabilities(part, beam=self.beam, n_labels=n_named, n_jobs=self.n_jobs)
-                for player in self.players_
-            ]
-            fused: sparse.csr_array[Any] = sparse.csr_array(sum(found[1:], start=found[0]))
-            fused.data *= share[fused.indices]
-            yield fused
+        for start in range(0, len(views), step):
+            yield player.probabilities(
+                features[start : start + step], beam=self.beam, n_labels=n_named, n_jobs=self.n_jobs
+            )
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -326,10 +495,8 @@ class ExtremeGameClassifier(BaseEstimator):  # type: ignore[misc]
         return tags
 
 
-def _only(labels: sparse.csr_array[Any], owned: npt.NDArray[np.bool_]) -> sparse.csr_array[Any]:
-    """The labels that are owned; the columns of the others stay, and are empty."""
-    if owned.all():
-        return labels
-    kept = owned[labels.indices]
-    indptr = np.concatenate([[0], np.cumsum(kept)])[labels.indptr]
-    return sparse.csr_array((labels.data[kept], labels.indices[kept], indptr), shape=labels.shape)
+def _mean(parts: Sequence[sparse.csr_array[Any]], share: npt.NDArray[np.float32]) -> sparse.csr_array[Any]:
+    """The mean over each label's owners; a label that a player does not name counts 0."""
+    fused: sparse.csr_array[Any] = sparse.csr_array(sum(parts[1:], start=parts[0]))
+    fused.data *= share[fused.indices]
+    return fused

@@ -120,7 +120,7 @@ def build_label_tree(
     centroids = _centroids(features, by_label[used])
     depth = max(0, int(np.ceil(np.log2(len(used) / leaf_size))))
     parts: list[IntArray] = [np.arange(len(used))]
-    with Parallel(n_jobs=n_jobs, prefer="threads") as parallel:
+    with Parallel(n_jobs=n_jobs, require="sharedmem") as parallel:
         for level in range(depth):
             halves = parallel(
                 delayed(_halve)(centroids, part, (seed, level, at)) for at, part in enumerate(parts)

@@ -34,6 +34,14 @@ class Block:
     value : ndarray of float32, shape (nnz,)
     """
 
+    ARRAYS: ClassVar[Mapping[str, str]] = {
+        "bias": "float32",
+        "features": "int32",
+        "row_ends": "int64",
+        "child": "uint16",
+        "value": "float32",
+    }
+
     bias: FloatArray
     features: npt.NDArray[np.int32]
     row_ends: npt.NDArray[np.int64]
@@ -55,6 +63,28 @@ class Block:
             kept.indices.astype(np.uint16),
             kept.data.astype(np.float32),
         )
+
+    def dense(self, features: IntArray) -> FloatArray:
+        """The weights (R + 1, B) of these features, the bias last; 0 for those that no child uses.
+
+        Parameters
+        ----------
+        features : ndarray of int32, shape (R,)
+            Rising.
+
+        Returns
+        -------
+        ndarray of float32
+        """
+        indptr = np.append(0, self.row_ends)
+        kept = sparse.csr_array(
+            (self.value, self.child.astype(np.int32), indptr), shape=(len(self.features), len(self.bias))
+        )
+        weights = np.zeros((len(features) + 1, len(self.bias)), np.float32)
+        _, places, rows = np.intersect1d(features, self.features, assume_unique=True, return_indices=True)
+        weights[places] = kept[rows].toarray()
+        weights[-1] = self.bias
+        return weights
 
 
 @dataclass(frozen=True)
@@ -109,6 +139,27 @@ class Level:
             ).astype(np.int64),
             np.concatenate([part.child for part in parts]),
             np.concatenate([part.value for part in parts]),
+        )
+
+    def block(self, node: int) -> Block:
+        """The weights of the children of one node.
+
+        Parameters
+        ----------
+        node : int
+
+        Returns
+        -------
+        Block
+        """
+        first, last = self.feature_ptr[node], self.feature_ptr[node + 1]
+        start, stop = self.row_ptr[first], self.row_ptr[last]
+        return Block(
+            np.asarray(self.bias[self.children[node] : self.children[node + 1]]),
+            np.asarray(self.features[first:last]),
+            np.asarray(self.row_ptr[first + 1 : last + 1] - start),
+            np.asarray(self.child[start:stop]),
+            np.asarray(self.value[start:stop]),
         )
 
     @property

@@ -8,9 +8,11 @@ from typing import Any
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
-from evenhand.multilabel.extreme.estimator import ExtremeGameClassifier, TreePlayer
+from evenhand.multilabel.decoding import GlobalThreshold, LabelThresholds, decoder_from_state
+from evenhand.multilabel.extreme.estimator import ExtremeGameClassifier
 from evenhand.multilabel.extreme.label_tree import LabelTree
 from evenhand.multilabel.extreme.levels import MOST_CHILDREN, Level
+from evenhand.multilabel.extreme.players import TreePlayer
 from evenhand.multilabel.storage import (
     FolderError,
     Kind,
@@ -61,6 +63,8 @@ def save_extreme_model(model: ExtremeGameClassifier, folder: str | os.PathLike[s
         "n_train": model.n_train_,
         "n_features_in": model.n_features_in_,
         "owners": model.owners_,
+        "views": model.views_,
+        "decoder": model.decoder_.get_state() if hasattr(model, "decoder_") else None,
         "players": [_player_state(player) for player in model.players_],
     }
     write_folder(folder, _KIND, state)
@@ -105,17 +109,41 @@ def _model_from(state: dict[str, Any]) -> ExtremeGameClassifier:
     n_labels = len(model.label_counts_)
     model.classes_ = names_entry(state, "classes", n_labels)
     model.n_train_, model.n_features_in_ = entry(state, "n_train", int), entry(state, "n_features_in", int)
+    model.views_ = _views_from(entry(state, "views", dict), model.n_features_in_)
     players = entry(state, "players", list)
     model.owners_ = array_entry(state, "owners", ["bool"], (len(players), n_labels))
     if not players or not model.owners_.any(axis=0).all():
         raise FolderError("a label has no player that owns it; the file is damaged")
     model.players_ = [_player_from(player, n_labels) for player in players]
+    if strange := {player.view for player in model.players_} - model.views_.keys():
+        raise FolderError(
+            f"a player reads the view {min(strange)!r}, which there is not; the file is damaged"
+        )
+    decoder = entry(state, "decoder", dict, type(None))
+    if decoder is not None:
+        model.decoder_ = _decoder_from(decoder, n_labels)
     return model
+
+
+def _views_from(views: dict[str, Any], n_features: int) -> dict[str, int]:
+    if sum(entry(views, name, int) for name in views) != n_features:
+        raise FolderError("the views do not have as many features as the model; the file is damaged")
+    return views
+
+
+def _decoder_from(state: dict[str, Any], n_labels: int) -> GlobalThreshold | LabelThresholds:
+    decoder = decoder_from_state(state)
+    if not isinstance(decoder, GlobalThreshold | LabelThresholds):
+        raise FolderError(f"{type(decoder).__name__} is no decoder of an extreme model; the file is damaged")
+    thresholds = decoder.thresholds_ if isinstance(decoder, LabelThresholds) else None
+    if thresholds is not None and len(thresholds) != n_labels:
+        raise FolderError("the decoder is for another number of labels; the file is damaged")
+    return decoder
 
 
 def _player_state(player: TreePlayer) -> dict[str, Any]:
     levels = [{name: getattr(level, name) for name in Level.ARRAYS} for level in player.levels]
-    return {"labels": player.tree.labels, "levels": levels}
+    return {"view": player.view, "labels": player.tree.labels, "levels": levels}
 
 
 def _player_from(state: Any, n_labels: int) -> TreePlayer:
@@ -126,7 +154,8 @@ def _player_from(state: Any, n_labels: int) -> TreePlayer:
     n_nodes = [1, *(len(level.bias) for level in levels)]
     if [len(level.children) - 1 for level in levels] != n_nodes[:-1] or n_nodes[-1] != len(labels):
         raise FolderError("the levels of a tree do not fit each other or its labels; the file is damaged")
-    return TreePlayer(LabelTree(tuple(level.children for level in levels), labels, n_labels), levels)
+    tree = LabelTree(tuple(level.children for level in levels), labels, n_labels)
+    return TreePlayer(entry(state, "view", str), tree, levels)
 
 
 def _level_from(state: Any) -> Level:
