@@ -11,7 +11,8 @@ import pytest
 
 from evenhand.multilabel.data import DataError, MultilabelData
 from evenhand.multilabel.datasets import DatasetUnavailable, debian_depends, debian_split, debian_tags
-from evenhand.multilabel.datasets.debian_index import _apt, load_index
+from evenhand.multilabel.datasets.apt import APT_HELPER, run_apt
+from evenhand.multilabel.datasets.debian_index import load_index
 
 needs_apt = pytest.mark.skipif(shutil.which("apt-get") is None, reason="this machine has no apt")
 
@@ -212,10 +213,10 @@ def test_the_real_index(tmp_path):
         pytest.skip(str(error))
     assert re.fullmatch(r"\w{3}, \d+ \w{3} \d{4} .* UTC", tags.notes["date"])
     # apt's own view of the same file
-    grep = _apt(tmp_path, "apt-get", "indextargets", "--format", "$(FILENAME)", "Created-By: Packages")
+    grep = run_apt(tmp_path, "apt-get", "indextargets", "--format", "$(FILENAME)", "Created-By: Packages")
     sums = set()
     for name in grep.stdout.decode().splitlines():
-        text = _apt(tmp_path, "/usr/lib/apt/apt-helper", "cat-file", name).stdout
+        text = run_apt(tmp_path, APT_HELPER, "cat-file", name).stdout
         sums.add((hashlib.sha256(text).hexdigest(), len(re.findall(rb"^Tag:", text, re.MULTILINE))))
     assert (tags.notes["packages_sha256"], tags.n_instances) in sums
     assert 500 < tags.n_labels < 800
