@@ -71,22 +71,8 @@ def write_release(root, codename, files):
     (root / "dists" / codename / "Release").write_text("\n".join(head + sums) + "\n")
 
 
-def use_sources(tmp_path, monkeypatch, lines):
-    sources = tmp_path / "sources.list"
-    sources.write_text(lines)
-    hook = tmp_path / "hook-was-run"
-    conf = tmp_path / "machine.conf"
-    conf.write_text(
-        f'Dir::Etc::SourceList "{sources}";\nDir::Etc::SourceParts "/dev/null";\n'
-        f'APT::Update::Post-Invoke {{"touch {hook}";}};\n'
-        'Acquire::http::Proxy "http://127.0.0.1:9";\n'
-    )
-    monkeypatch.setenv("APT_CONFIG", str(conf))
-    return hook
-
-
 @pytest.fixture
-def machine(tmp_path, monkeypatch):
+def machine(tmp_path, apt_sources):
     """A machine whose apt knows one small Debian release and its updates, in a folder."""
     native = subprocess.run(
         ["dpkg", "--print-architecture"], capture_output=True, text=True, check=True
@@ -96,7 +82,7 @@ def machine(tmp_path, monkeypatch):
     write_release(root, "small-updates", {index: UPDATES})
     write_release(root, "small", {index: PACKAGES, "main/i18n/Translation-en": TRANSLATIONS})
     source = f"deb [trusted=yes] file:{root}"
-    return use_sources(tmp_path, monkeypatch, f"{source} small-updates main\n{source} small main\n")
+    return apt_sources(f"{source} small-updates main\n{source} small main\n")
 
 
 @needs_apt
@@ -171,15 +157,15 @@ def test_a_damaged_index_says_so(machine, tmp_path, name):
 
 
 @needs_apt
-def test_no_network(tmp_path, monkeypatch):
-    use_sources(tmp_path, monkeypatch, "deb http://127.0.0.1:9/debian small main\n")
+def test_no_network(tmp_path, apt_sources):
+    apt_sources("deb http://127.0.0.1:9/debian small main\n")
     with pytest.raises(DatasetUnavailable, match=r"apt says: Failed to fetch .*make_long_tail"):
         debian_tags(cache_dir=tmp_path / "kept")
 
 
 @needs_apt
-def test_sources_without_debian(tmp_path, monkeypatch):
-    use_sources(tmp_path, monkeypatch, "")
+def test_sources_without_debian(tmp_path, apt_sources):
+    apt_sources("")
     with pytest.raises(DatasetUnavailable, match=r"apt's sources name none"):
         debian_tags(cache_dir=tmp_path / "kept")
 

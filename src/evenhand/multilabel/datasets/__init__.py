@@ -1,8 +1,9 @@
-"""Named data sets: Debian's package index, and a synthetic long tail."""
+"""Named data sets: Debian's package index, proteins and their functions, and a synthetic long tail."""
 
 from evenhand.multilabel.datasets.apt import DatasetUnavailable
 from evenhand.multilabel.datasets.debian import debian_depends, debian_split, debian_tags
 from evenhand.multilabel.datasets.kmers import kmer_counts, kmer_names
+from evenhand.multilabel.datasets.proteins import protein_functions
 from evenhand.multilabel.datasets.synthetic import make_long_tail
 
 __all__ = [
@@ -13,4 +14,5 @@ __all__ = [
     "kmer_counts",
     "kmer_names",
     "make_long_tail",
+    "protein_functions",
 ]
