@@ -11,7 +11,8 @@ import pytest
 
 from evenhand.multilabel.data import DataError, MultilabelData
 from evenhand.multilabel.datasets import DatasetUnavailable, debian_depends, debian_split, debian_tags
-from evenhand.multilabel.datasets.debian_index import _apt, load_index
+from evenhand.multilabel.datasets.apt import APT_HELPER, run_apt
+from evenhand.multilabel.datasets.debian_index import load_index
 
 needs_apt = pytest.mark.skipif(shutil.which("apt-get") is None, reason="this machine has no apt")
 
@@ -70,22 +71,8 @@ def write_release(root, codename, files):
     (root / "dists" / codename / "Release").write_text("\n".join(head + sums) + "\n")
 
 
-def use_sources(tmp_path, monkeypatch, lines):
-    sources = tmp_path / "sources.list"
-    sources.write_text(lines)
-    hook = tmp_path / "hook-was-run"
-    conf = tmp_path / "machine.conf"
-    conf.write_text(
-        f'Dir::Etc::SourceList "{sources}";\nDir::Etc::SourceParts "/dev/null";\n'
-        f'APT::Update::Post-Invoke {{"touch {hook}";}};\n'
-        'Acquire::http::Proxy "http://127.0.0.1:9";\n'
-    )
-    monkeypatch.setenv("APT_CONFIG", str(conf))
-    return hook
-
-
 @pytest.fixture
-def machine(tmp_path, monkeypatch):
+def machine(tmp_path, apt_sources):
     """A machine whose apt knows one small Debian release and its updates, in a folder."""
     native = subprocess.run(
         ["dpkg", "--print-architecture"], capture_output=True, text=True, check=True
@@ -95,7 +82,7 @@ def machine(tmp_path, monkeypatch):
     write_release(root, "small-updates", {index: UPDATES})
     write_release(root, "small", {index: PACKAGES, "main/i18n/Translation-en": TRANSLATIONS})
     source = f"deb [trusted=yes] file:{root}"
-    return use_sources(tmp_path, monkeypatch, f"{source} small-updates main\n{source} small main\n")
+    return apt_sources(f"{source} small-updates main\n{source} small main\n")
 
 
 @needs_apt
@@ -170,15 +157,15 @@ def test_a_damaged_index_says_so(machine, tmp_path, name):
 
 
 @needs_apt
-def test_no_network(tmp_path, monkeypatch):
-    use_sources(tmp_path, monkeypatch, "deb http://127.0.0.1:9/debian small main\n")
+def test_no_network(tmp_path, apt_sources):
+    apt_sources("deb http://127.0.0.1:9/debian small main\n")
     with pytest.raises(DatasetUnavailable, match=r"apt says: Failed to fetch .*make_long_tail"):
         debian_tags(cache_dir=tmp_path / "kept")
 
 
 @needs_apt
-def test_sources_without_debian(tmp_path, monkeypatch):
-    use_sources(tmp_path, monkeypatch, "")
+def test_sources_without_debian(tmp_path, apt_sources):
+    apt_sources("")
     with pytest.raises(DatasetUnavailable, match=r"apt's sources name none"):
         debian_tags(cache_dir=tmp_path / "kept")
 
@@ -212,10 +199,10 @@ def test_the_real_index(tmp_path):
         pytest.skip(str(error))
     assert re.fullmatch(r"\w{3}, \d+ \w{3} \d{4} .* UTC", tags.notes["date"])
     # apt's own view of the same file
-    grep = _apt(tmp_path, "apt-get", "indextargets", "--format", "$(FILENAME)", "Created-By: Packages")
+    grep = run_apt(tmp_path, "apt-get", "indextargets", "--format", "$(FILENAME)", "Created-By: Packages")
     sums = set()
     for name in grep.stdout.decode().splitlines():
-        text = _apt(tmp_path, "/usr/lib/apt/apt-helper", "cat-file", name).stdout
+        text = run_apt(tmp_path, APT_HELPER, "cat-file", name).stdout
         sums.add((hashlib.sha256(text).hexdigest(), len(re.findall(rb"^Tag:", text, re.MULTILINE))))
     assert (tags.notes["packages_sha256"], tags.n_instances) in sums
     assert 500 < tags.n_labels < 800

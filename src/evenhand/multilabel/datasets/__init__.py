@@ -1,7 +1,18 @@
-"""Named data sets: Debian's package index, and a synthetic long tail where no real data can be had."""
+"""Named data sets: Debian's package index, proteins and their functions, and a synthetic long tail."""
 
+from evenhand.multilabel.datasets.apt import DatasetUnavailable
 from evenhand.multilabel.datasets.debian import debian_depends, debian_split, debian_tags
-from evenhand.multilabel.datasets.debian_index import DatasetUnavailable
+from evenhand.multilabel.datasets.kmers import kmer_counts, kmer_names
+from evenhand.multilabel.datasets.proteins import protein_functions
 from evenhand.multilabel.datasets.synthetic import make_long_tail
 
-__all__ = ["DatasetUnavailable", "debian_depends", "debian_split", "debian_tags", "make_long_tail"]
+__all__ = [
+    "DatasetUnavailable",
+    "debian_depends",
+    "debian_split",
+    "debian_tags",
+    "kmer_counts",
+    "kmer_names",
+    "make_long_tail",
+    "protein_functions",
+]
