@@ -115,6 +115,47 @@ def test_hits_are_the_positives_among_the_candidates(seed, stored):
             np.testing.assert_array_equal(values[starts[label] : starts[label + 1]], expected)
 
 
+def test_64_bit_indices_change_nothing(wide):
+    partial, kept, _ = some_stored(0, stored=0.5)
+    Y = as_truth(kept & (np.random.default_rng(0).random(kept.shape) < 0.3))
+    np.testing.assert_array_equal(top_k(wide(partial), 3).toarray(), top_k(partial, 3).toarray())
+    found = hits(as_scores(wide(partial)), as_truth(wide(Y)))
+    np.testing.assert_array_equal(found.toarray(), hits(partial, Y).toarray())
+
+
+_LARGE = """
+import numpy as np
+from scipy import sparse
+from evenhand.multilabel import metrics
+from evenhand.multilabel.decoding import GlobalThreshold, LabelThresholds, MacroF1, TopK
+
+def some(n, n_labels, per_row, rng):
+    labels = (n_labels * rng.random((n, per_row), dtype=np.float32) ** 4).astype(np.int32)
+    starts = np.arange(n + 1, dtype=np.int32) * per_row
+    values = rng.random(labels.size, dtype=np.float32)
+    matrix = sparse.csr_array((values, labels.ravel(), starts), shape=(n, n_labels))
+    matrix.sum_duplicates()
+    matrix.data %= 1
+    return matrix
+
+def use_all(n, n_labels, rng):
+    Y, scores = some(n, n_labels, 5, rng), some(n, n_labels, 20, rng)
+    counts = np.bincount(Y.indices, minlength=n_labels)
+    thresholds = (GlobalThreshold(), GlobalThreshold("macro"), LabelThresholds())
+    for decoder in (*(one.fit(scores, Y) for one in thresholds), MacroF1(), MacroF1(5), TopK(5)):
+        metrics.evaluate(Y, scores, decoder.decode(scores), counts, n)
+"""
+
+
+@pytest.mark.slow
+def test_memory_follows_the_stored_scores(peak_growth):
+    n, n_labels, per_row = 200_000, 1_000_000, 25  # dense: 800 GB
+    prepare = f"{_LARGE}\nuse_all(300, 50, np.random.default_rng(0))"
+    grown = peak_growth(prepare, f"use_all({n}, {n_labels}, np.random.default_rng(0))")
+    stored = n * per_row * 8  # float32 and an index
+    assert grown < 6 * stored + 20 * 8 * n_labels
+
+
 def test_value_chunks_hold_everything_once(monkeypatch):
     monkeypatch.setattr(module, "_CHUNK", 25)
     scores = random_scores(0)
