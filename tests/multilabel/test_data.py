@@ -129,3 +129,17 @@ def test_bad_data_names_the_place(changes, message):
     with pytest.raises(DataError, match=r"^(test: |Y )") as caught:
         make(**changes)
     assert message in str(caught.value)
+
+
+def test_64_bit_indices_change_nothing(wide):
+    rng = np.random.default_rng(0)
+    X, Y = (sparse.csr_array(rng.random((40, 12)) * (rng.random((40, 12)) < 0.3)) for _ in range(2))
+    names, ids = tuple("abcdefghijkl"), tuple(map(str, range(40)))
+    narrow, widened = (
+        make(X=form(X), Y=form(Y), label_names=names, instance_ids=ids)
+        .take([7, 3, 39])
+        .align_labels(names[::-1])
+        for form in (sparse.csr_array, wide)
+    )
+    np.testing.assert_array_equal(widened.X.toarray(), narrow.X.toarray())
+    np.testing.assert_array_equal(widened.Y.toarray(), narrow.Y.toarray())

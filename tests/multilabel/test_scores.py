@@ -5,7 +5,16 @@ from hypothesis import strategies as st
 from scipy import sparse
 
 from evenhand.multilabel import scores as module
-from evenhand.multilabel.scores import as_scores, as_truth, label_columns, rank_labels, top_k, value_chunks
+from evenhand.multilabel.scores import (
+    as_scores,
+    as_truth,
+    hits,
+    rank_labels,
+    sorted_columns,
+    sorted_hits,
+    top_k,
+    value_chunks,
+)
 
 
 def random_scores(seed: int, n: int = 30, n_labels: int = 12, *, ties: bool = False) -> np.ndarray:
@@ -62,26 +71,89 @@ def test_bad_k_names_itself(k):
         top_k(np.zeros((1, 2)), k)
 
 
-def test_label_columns_are_the_columns(monkeypatch):
-    scores = random_scores(0).astype(np.float32)
-    Y = as_truth(np.random.default_rng(1).random(scores.shape) < 0.1)
-    for chunk in (1, 70, 1 << 20):
-        monkeypatch.setattr(module, "_CHUNK", chunk)
-        seen = []
-        for label, values, positives in label_columns(scores, Y):
-            np.testing.assert_array_equal(values, scores[:, label])
-            np.testing.assert_array_equal(positives, np.flatnonzero(Y.toarray()[:, label]))
-            seen.append(label)
-        assert seen == np.flatnonzero(Y.toarray().any(axis=0)).tolist()
+def some_stored(seed: int, *, stored: float) -> tuple[sparse.csr_array, np.ndarray, np.ndarray]:
+    """Sparse scores (some of them 0.0) of a share of the places, where these are, and the truth."""
+    scores = random_scores(seed, ties=True)
+    rng = np.random.default_rng(seed + 1)
+    kept = rng.random(scores.shape) < stored
+    indptr = np.concatenate(([0], np.cumsum(kept.sum(axis=1))))
+    return sparse.csr_array((scores[kept], np.nonzero(kept)[1], indptr), shape=scores.shape), kept, scores
 
 
-def test_label_columns_of_sparse_scores_hold_candidates_only():
-    scores = sparse.csr_array(np.array([[0.5, 0.0], [0.0, 0.2], [0.7, 0.0]]))
-    Y = as_truth([[1, 0], [1, 1], [1, 0]])
-    first, second = label_columns(as_scores(scores), Y)
-    np.testing.assert_array_equal(first[1], [0.5, 0.7])
-    np.testing.assert_array_equal(first[2], [0, 1])
-    np.testing.assert_array_equal(second[1][second[2]], [0.2])
+@given(seed=st.integers(0, 1000), chunk=st.sampled_from([1, 70, 1 << 20]), some=st.booleans())
+@settings(max_examples=20, deadline=None)
+def test_sorted_columns_are_the_sorted_columns(seed, chunk, some):
+    partial, kept, scores = some_stored(seed, stored=0.5)
+    before = partial.copy()
+    labels = np.array([1, 2, 7, 11]) if some else None
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "_CHUNK", chunk)
+        for given_scores, places in ((scores, np.ones_like(kept)), (partial, kept)):
+            seen = []
+            for block, starts, values in sorted_columns(given_scores, labels):
+                for label, start, stop in zip(block, starts, starts[1:], strict=False):
+                    expected = np.sort(scores[places[:, label], label])
+                    np.testing.assert_array_equal(values[start:stop], expected)
+                    seen.append(label)
+            assert seen == list(range(12) if labels is None else labels)
+    np.testing.assert_array_equal(partial.data, before.data)
+    np.testing.assert_array_equal(partial.indices, before.indices)
+
+
+@given(seed=st.integers(0, 1000), stored=st.sampled_from([0.0, 0.5, 1.0]))
+@settings(max_examples=20, deadline=None)
+def test_hits_are_the_positives_among_the_candidates(seed, stored):
+    partial, kept, scores = some_stored(seed, stored=stored)
+    truth = np.random.default_rng(seed).random(scores.shape) < 0.2
+    for given_scores, places in ((scores, truth), (partial, truth & kept)):
+        found = hits(given_scores, as_truth(truth))
+        np.testing.assert_array_equal(found.data, scores[places])
+        np.testing.assert_array_equal(found.indices, np.nonzero(places)[1])
+        starts, values = sorted_hits(given_scores, as_truth(truth))
+        for label in range(12):
+            expected = np.sort(scores[places[:, label], label])
+            np.testing.assert_array_equal(values[starts[label] : starts[label + 1]], expected)
+
+
+def test_64_bit_indices_change_nothing(wide):
+    partial, kept, _ = some_stored(0, stored=0.5)
+    Y = as_truth(kept & (np.random.default_rng(0).random(kept.shape) < 0.3))
+    np.testing.assert_array_equal(top_k(wide(partial), 3).toarray(), top_k(partial, 3).toarray())
+    found = hits(as_scores(wide(partial)), as_truth(wide(Y)))
+    np.testing.assert_array_equal(found.toarray(), hits(partial, Y).toarray())
+
+
+_LARGE = """
+import numpy as np
+from scipy import sparse
+from evenhand.multilabel import metrics
+from evenhand.multilabel.decoding import GlobalThreshold, LabelThresholds, MacroF1, TopK
+
+def some(n, n_labels, per_row, rng):
+    labels = (n_labels * rng.random((n, per_row), dtype=np.float32) ** 4).astype(np.int32)
+    starts = np.arange(n + 1, dtype=np.int32) * per_row
+    values = rng.random(labels.size, dtype=np.float32)
+    matrix = sparse.csr_array((values, labels.ravel(), starts), shape=(n, n_labels))
+    matrix.sum_duplicates()
+    matrix.data %= 1
+    return matrix
+
+def use_all(n, n_labels, rng):
+    Y, scores = some(n, n_labels, 5, rng), some(n, n_labels, 20, rng)
+    counts = np.bincount(Y.indices, minlength=n_labels)
+    thresholds = (GlobalThreshold(), GlobalThreshold("macro"), LabelThresholds())
+    for decoder in (*(one.fit(scores, Y) for one in thresholds), MacroF1(), MacroF1(5), TopK(5)):
+        metrics.evaluate(Y, scores, decoder.decode(scores), counts, n)
+"""
+
+
+@pytest.mark.slow
+def test_memory_follows_the_stored_scores(peak_growth):
+    n, n_labels, per_row = 200_000, 1_000_000, 25  # dense: 800 GB
+    prepare = f"{_LARGE}\nuse_all(300, 50, np.random.default_rng(0))"
+    grown = peak_growth(prepare, f"use_all({n}, {n_labels}, np.random.default_rng(0))")
+    stored = n * per_row * 8  # float32 and an index
+    assert grown < 6 * stored + 20 * 8 * n_labels
 
 
 def test_value_chunks_hold_everything_once(monkeypatch):

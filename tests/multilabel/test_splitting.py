@@ -236,3 +236,10 @@ def test_grouped_folds_name_what_is_wrong():
         grouped_folds(Y, 2, groups=["a", "b", "c"], seed=0)
     with pytest.raises(ValueError, match="n_folds is 3, but there are only 2 groups"):
         grouped_folds(Y, 3, groups=["a", "a", "b", "b"], seed=0)
+
+
+def test_64_bit_indices_change_nothing(wide):
+    Y = long_tail(200, 30, 3)
+    np.testing.assert_array_equal(stratified_folds(wide(Y), 3, seed=0), stratified_folds(Y, 3, seed=0))
+    for narrow, widened in zip(stratified_split(Y, 0.3, seed=0), stratified_split(wide(Y), 0.3, seed=0)):
+        np.testing.assert_array_equal(narrow, widened)

@@ -526,3 +526,14 @@ def damage(change):
 def test_a_damaged_state_is_refused(change, message):
     with pytest.raises(ValueError, match=message):
         TextViews.from_state(*damage(change))
+
+
+def test_64_bit_indices_become_32_bit_only_where_they_fit(wide, monkeypatch):
+    words = two_views().blocks["words"]
+    narrowed = Views.of(wide(words))[[3, 0]].blocks["all"]
+    assert narrowed.indices.dtype == narrowed.indptr.dtype == np.int32
+    np.testing.assert_array_equal(narrowed.toarray(), words[[3, 0]].toarray())
+    monkeypatch.setattr(sparse, "get_index_dtype", lambda maxval: np.int64 if maxval > 3 else np.int32)
+    kept = Views.of(wide(words)).blocks["all"]
+    assert kept.indices.dtype == kept.indptr.dtype == np.int64
+    np.testing.assert_array_equal(kept[[3, 0]].toarray(), words[[3, 0]].toarray())

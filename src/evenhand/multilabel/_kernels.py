@@ -62,6 +62,146 @@ def look_up(indptr: Any, indices: Any, data: Any, kept_indptr: Any, kept: Any) -
 
 
 @njit(cache=True)
+def stored_in(indptr: Any, indices: Any, other_indptr: Any, other_indices: Any) -> Any:
+    """For each entry of a csr array with sorted indices, whether the other one stores that place too."""
+    found = np.zeros(indices.size, dtype=np.bool_)
+    for row in range(indptr.size - 1):
+        other, end = other_indptr[row], other_indptr[row + 1]
+        for at in range(indptr[row], indptr[row + 1]):
+            while other < end and other_indices[other] < indices[at]:
+                other += 1
+            found[at] = other < end and other_indices[other] == indices[at]
+    return found
+
+
+@njit(cache=True)
+def sort_parts(starts: Any, values: Any) -> None:
+    """Sort values[starts[i]:starts[i + 1]], for every i, in place."""
+    for part in range(starts.size - 1):
+        values[starts[part] : starts[part + 1]].sort()
+
+
+@njit(cache=True)
+def add_precisions(columns: Any, hits: Any, sums: Any) -> None:
+    """Add up the precisions at the hits of each label; columns and hits as `scores` makes them."""
+    labels, starts, values = columns
+    for i in range(labels.size):
+        column, found = values[starts[i] : starts[i + 1]], _part(hits, labels[i])
+        at = column.size - 1
+        hit = found.size - 1
+        while hit >= 0:
+            after = hit
+            hit, at = _below(found, hit, found[after]), _below(column, at, found[after])
+            sums[labels[i]] += (after - hit) * ((found.size - 1 - hit) / (column.size - 1 - at))
+
+
+@njit(cache=True)
+def add_f1(columns: Any, hits: Any, n_c: Any, candidates: Any, f1_sums: Any, below: Any) -> None:
+    """Add each label's F1 at every candidate threshold; labels of which n_c is 0 are passed over.
+
+    Between two of its scores a label's F1 stays the same, so it is worked out once for each score, not for
+    each candidate. below[i] becomes the highest score that lies between candidates i − 1 and i, if any.
+    """
+    labels, starts, values = columns
+    for i in range(labels.size):
+        label = labels[i]
+        if n_c[label] == 0:
+            continue
+        column, found = values[starts[i] : starts[i + 1]], _part(hits, label)
+        at, hit = column.size - 1, found.size - 1
+        stop = np.searchsorted(candidates, column[at], side="right") if column.size else 0
+        while at >= 0:
+            if stop < candidates.size:
+                below[stop] = max(below[stop], column[at])
+            if stop == 0:
+                break
+            lowest = candidates[stop - 1]
+            at, hit = _below(column, at, lowest), _below(found, hit, lowest)
+            f1 = 2 * (found.size - 1 - hit) / (column.size - 1 - at + n_c[label])
+            start = np.searchsorted(candidates, column[at], side="right") if at >= 0 else 0
+            f1_sums[start:stop] += f1
+            stop = start
+
+
+@njit(cache=True)
+def best_thresholds(columns: Any, hits: Any, n_c: Any, most: Any, best: Any, least: Any) -> None:
+    """For each label the threshold with the best F1, and the lowest that takes at most most[label] instances.
+
+    The best is sought among those that are not below the lowest; it is NaN for a label without a hit.
+    """
+    labels, starts, values = columns
+    for i in range(labels.size):
+        label, column = labels[i], values[starts[i] : starts[i + 1]]
+        least[label] = _least_threshold(column, most[label])
+        found = _part(hits, label)
+        if found.size:
+            best[label] = _best_threshold(column, found, n_c[label], least[label])
+
+
+@njit(cache=True)
+def _best_threshold(column: Any, found: Any, n_positives: int, least: float) -> float:
+    at, hit = column.size - 1, found.size - 1
+    best, threshold = 0.0, least
+    while hit >= 0 and found[hit] >= least:
+        candidate = found[hit]
+        hit, at = _below(found, hit, candidate), _below(column, at, candidate)
+        f1 = 2 * (found.size - 1 - hit) / (column.size - 1 - at + n_positives)
+        if f1 > best:
+            lower = np.float64(column[at]) if at >= 0 else -np.inf
+            best, threshold = f1, between(lower, np.float64(candidate))
+    return threshold
+
+
+@njit(cache=True)
+def _least_threshold(column: Any, most: int) -> float:
+    at = column.size - 1 - most
+    if at < 0:
+        return -np.inf
+    above = at
+    while above < column.size and column[above] == column[at]:
+        above += 1
+    higher = column[above] if above < column.size else np.nextafter(column[at], column.dtype.type(np.inf))
+    return between(np.float64(column[at]), np.float64(higher))
+
+
+@njit(cache=True)
+def between(lower: float, lowest_taken: float) -> float:
+    """Halfway down to the next lower score: a threshold must not hang on one score's last digit."""
+    middle = lowest_taken + (lower - lowest_taken) / 2
+    return middle if lower < middle else lowest_taken
+
+
+@njit(cache=True)
+def best_expected_f1(columns: Any, thresholds: Any, f1: Any, size: Any, total: Any) -> None:
+    """For each label alone: the lowest probability taken, the F1, the size of the set, and Σ p."""
+    labels, starts, values = columns
+    for i in range(labels.size):
+        label, falling = labels[i], values[starts[i] : starts[i + 1]][::-1]
+        for p in falling:
+            total[label] += p
+        hits = 0.0
+        for taken in range(1, falling.size + 1):
+            hits += falling[taken - 1]
+            term = 2 * hits / (taken + total[label]) if hits > 0 else 0.0
+            if term > f1[label]:
+                thresholds[label], f1[label], size[label] = falling[taken - 1], term, taken
+
+
+@njit(cache=True)
+def _part(parts: Any, number: int) -> Any:
+    starts, values = parts
+    return values[starts[number] : starts[number + 1]]
+
+
+@njit(cache=True)
+def _below(rising: Any, at: int, limit: float) -> int:
+    """The last place up to `at` whose value is below the limit, or -1."""
+    while at >= 0 and rising[at] >= limit:
+        at -= 1
+    return at
+
+
+@njit(cache=True)
 def macro_f1_round_dense(p: Any, ids: Any, total: Any) -> int:
     """Better the label set of each instance once, ids (n, k) in place; how many changed."""
     hits, size = np.zeros(total.size), np.zeros(total.size)

@@ -9,11 +9,14 @@ import numpy as np
 import numpy.typing as npt
 from scipy import sparse
 
-from evenhand.multilabel._kernels import look_up, rank_dense, rank_sparse
+from evenhand.multilabel._kernels import look_up, rank_dense, rank_sparse, sort_parts, stored_in
 from evenhand.multilabel.data import as_label_matrix
 
 Scores: TypeAlias = "sparse.csr_array[Any] | npt.NDArray[Any]"
 """ndarray (n, L), or csr_array (n, L) whose stored entries (also a stored 0.0) are the only candidates."""
+
+Columns: TypeAlias = "tuple[npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[Any]]"
+"""Some labels, where each one's scores start, and the scores; see `sorted_columns`."""
 
 _CHUNK = 1 << 20  # entries: a few MB, which also keeps a chunk's sort within the processor's caches
 
@@ -207,18 +210,43 @@ def columns(
             yield int(label), by_label.data[here], by_label.indices[here]
         return
     rows = np.arange(scores.shape[0])
-    step = max(1, _CHUNK // max(1, scores.shape[0]))
-    for start in range(0, wanted.size, step):
-        some = wanted[start : start + step]
+    for some in _label_chunks(scores, wanted):
         block = np.ascontiguousarray(scores[:, some].T)
         for label, values in zip(some, block):
             yield int(label), values, rows
 
 
-def label_columns(
-    scores: Scores, Y: sparse.csr_array[Any]
-) -> Iterator[tuple[int, npt.NDArray[Any], npt.NDArray[np.int64]]]:
-    """Walk through the labels that have a positive.
+def sorted_columns(scores: Scores, labels: npt.NDArray[np.integer[Any]] | None = None) -> Iterator[Columns]:
+    """Walk through the scores in blocks of labels, each label's scores in rising order.
+
+    Parameters
+    ----------
+    scores : ndarray or csr_array, shape (n, L)
+        As returned by `as_scores`.
+    labels : ndarray of int, optional
+        The labels wanted, rising; default all.
+
+    Yields
+    ------
+    labels : ndarray of int64, shape (m,)
+    starts : ndarray of int, shape (m + 1,)
+        Label labels[i] has values[starts[i]:starts[i + 1]].
+    values : ndarray
+        Of sparse scores the candidates; these come in one block, dense scores in blocks of bounded size.
+    """
+    wanted = np.arange(scores.shape[1]) if labels is None else labels
+    if sparse.issparse(scores):
+        by_label = scores.tocsc() if labels is None else scores.tocsc()[:, wanted]
+        sort_parts(by_label.indptr, by_label.data)
+        yield wanted, by_label.indptr, by_label.data
+        return
+    for some in _label_chunks(scores, wanted):
+        values = np.sort(scores[:, some].T, axis=1)
+        yield some, np.arange(some.size + 1) * scores.shape[0], values.ravel()
+
+
+def hits(scores: Scores, Y: sparse.csr_array[Any]) -> sparse.csr_array[Any]:
+    """The scores of the positives; positives that are no candidates of sparse scores are not among them.
 
     Parameters
     ----------
@@ -227,21 +255,39 @@ def label_columns(
     Y : csr_array, shape (n, L)
         Labels in the project's form.
 
-    Yields
-    ------
-    label : int
-    values : ndarray
-        The label's scores, as in `columns`.
-    positives : ndarray of int64
-        Where in `values` the label's positives stand. Positives that are no candidates are not among them.
+    Returns
+    -------
+    csr_array, shape (n, L)
+        A score of 0.0 stays stored.
     """
-    truth = Y.tocsc()
-    for label, values, rows in columns(scores, np.flatnonzero(np.diff(truth.indptr))):
-        true_rows = truth.indices[truth.indptr[label] : truth.indptr[label + 1]]
-        if rows.size == Y.shape[0]:
-            yield label, values, true_rows.astype(np.int64)
-        else:
-            yield label, values, np.flatnonzero(np.isin(rows, true_rows, assume_unique=True))
+    if sparse.issparse(scores):
+        found = stored_in(scores.indptr, scores.indices, Y.indptr, Y.indices)
+        indptr = np.concatenate(([0], np.cumsum(found)))[scores.indptr]
+        parts = scores.data[found], scores.indices[found], indptr
+    else:
+        rows = np.repeat(np.arange(Y.shape[0]), np.diff(Y.indptr))
+        parts = scores[rows, Y.indices], Y.indices, Y.indptr
+    return sparse.csr_array(parts, shape=Y.shape)
+
+
+def sorted_hits(scores: Scores, Y: sparse.csr_array[Any]) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
+    """The scores of the positives, label after label, each label's in rising order.
+
+    Parameters
+    ----------
+    scores : ndarray or csr_array, shape (n, L)
+    Y : csr_array, shape (n, L)
+        As of `hits`.
+
+    Returns
+    -------
+    starts : ndarray of int, shape (L + 1,)
+    values : ndarray
+        Label c has values[starts[c]:starts[c + 1]].
+    """
+    by_label = hits(scores, Y).tocsc()
+    sort_parts(by_label.indptr, by_label.data)
+    return by_label.indptr, by_label.data
 
 
 def value_chunks(scores: Scores) -> Iterator[npt.NDArray[Any]]:
@@ -328,3 +374,11 @@ def as_truth(Y: Any) -> sparse.csr_array[Any]:
 
 def _rows_per_chunk(scores: npt.NDArray[Any]) -> int:
     return max(1, _CHUNK // max(1, int(scores.shape[1])))
+
+
+def _label_chunks(
+    scores: npt.NDArray[Any], labels: npt.NDArray[np.integer[Any]]
+) -> Iterator[npt.NDArray[np.integer[Any]]]:
+    step = max(1, _CHUNK // max(1, scores.shape[0]))
+    for start in range(0, labels.size, step):
+        yield labels[start : start + step]

@@ -2,6 +2,7 @@ import json
 
 import numpy as np
 import pytest
+from scipy import sparse
 
 from evenhand.multilabel.decoding import (
     GlobalThreshold,
@@ -103,3 +104,26 @@ def test_damaged_calibrations_are_named(field, value, message):
     state = {**IsotonicCalibration().fit(*problem()).get_state(), field: value}
     with pytest.raises(ValueError, match=message):
         calibration_from_state(state)
+
+
+@pytest.mark.parametrize(
+    "decoder",
+    [
+        GlobalThreshold(),
+        GlobalThreshold("macro"),
+        LabelThresholds(),
+        TopK(2),
+        PropensityReranking([0.5] * 5, 2),
+        MacroF1(),
+        MacroF1(2),
+    ],
+)
+def test_64_bit_indices_change_nothing(decoder, wide):
+    scores, Y = problem()
+    scores, Y = sparse.csr_array(np.where(scores > 0.3, scores, 0)), sparse.csr_array(Y)
+    decided = []
+    for form in (sparse.csr_array, wide):
+        if hasattr(decoder, "fit"):
+            decoder.fit(form(scores), form(Y))
+        decided.append(decoder.decode(form(scores)).toarray())
+    np.testing.assert_array_equal(*decided)

@@ -81,6 +81,43 @@ def test_adjacent_float32_scores_are_told_apart():
         np.testing.assert_array_equal(decided.toarray(), [[1], [0]])
 
 
+def macro_threshold(candidates, Y, n_c):
+    """The best of all candidates' macro-F1, by counting."""
+    values, hits = candidates[~np.isnan(candidates)], candidates[Y & ~np.isnan(candidates)]
+    tried = np.unique(hits)
+    f1 = [
+        np.mean(2 * (Y & (candidates >= t)).sum(axis=0) / ((candidates >= t).sum(axis=0) + n_c))
+        for t in tried
+    ]
+    best = tried[np.flatnonzero(np.isclose(f1, max(f1), rtol=1e-12))[-1]]
+    lower = values[values < best]
+    return (best + lower.max()) / 2 if lower.size else best
+
+
+@given(seed=st.integers(0, 1000), ties=st.booleans(), stored=st.sampled_from([0.3, 0.7, 1.0]))
+@settings(max_examples=30, deadline=None)
+def test_macro_threshold_of_candidates_is_the_best_by_counting(seed, ties, stored):
+    scores, Y = problem(seed, n=20, n_labels=5, ties=ties)
+    Y = Y[:, Y.any(axis=0)]
+    scores = scores[:, : Y.shape[1]]
+    kept = np.random.default_rng(seed).random(scores.shape) < stored
+    kept[0, 0] = True
+    indptr = np.concatenate(([0], np.cumsum(kept.sum(axis=1))))
+    candidates = sparse.csr_array((scores[kept], np.nonzero(kept)[1], indptr), shape=scores.shape)
+    expected = macro_threshold(np.where(kept, scores, np.nan), Y, Y.sum(axis=0))
+    assert GlobalThreshold("macro").fit(candidates, Y).threshold_ == pytest.approx(expected, rel=1e-12)
+
+
+def test_a_limit_just_above_a_float32_score_is_kept():
+    # Four instances share the first label's only hit, so its limit lies one float32 above them.
+    scores = np.array([[0.5] * 4 + [0.25] * 6, [0.6] + [0.5] * 4 + [0.25] * 5], dtype=np.float32).T
+    Y = np.array([[0, 0, 0, 1] + [0] * 6, [1] + [0] * 9]).T
+    own, pulled, shared = (LabelThresholds(s).fit(scores, Y).thresholds_[0] for s in (0, 10, 1e15))
+    assert own > 0.5
+    assert own == pytest.approx(0.5, abs=1e-6)
+    assert pulled == pytest.approx(own / 11 + 10 / 11 * shared, abs=1e-12)
+
+
 def test_macro_candidates_are_thinned_but_stay_good(monkeypatch):
     scores, Y = problem(3, n=400)
     exact = GlobalThreshold("macro").fit(scores, Y)

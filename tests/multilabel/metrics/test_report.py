@@ -105,3 +105,10 @@ def test_wrong_counts_are_named(case):
     Y, scores, predicted, counts = case
     with pytest.raises(ValueError, match=r"counts must have shape \(120,\)"):
         metrics.evaluate(Y, scores, predicted, counts[:-1], 400)
+
+
+def test_64_bit_indices_change_nothing(case, wide):
+    Y, scores, predicted, counts = case
+    best = sparse.csr_array(np.where(scores > 0, scores, 0))
+    narrow = metrics.evaluate(Y, best, predicted, counts, 400)
+    assert repr(metrics.evaluate(wide(Y), wide(best), wide(predicted), counts, 400)) == repr(narrow)

@@ -105,3 +105,8 @@ def test_no_file_of_labels(save):
     data = read_npz(save()[0], None)
     assert data.X.toarray().tolist() == X.toarray().tolist()
     assert data.Y.shape == (2, 0)
+
+
+def test_64_bit_indices_change_nothing(save, wide):
+    narrow, widened = read_npz(*save()), read_npz(*save(wide(X), wide(Y)))
+    assert (widened.X != narrow.X).nnz == (widened.Y != narrow.Y).nnz == 0

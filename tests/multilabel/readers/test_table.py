@@ -5,6 +5,7 @@ import polars as pl
 import pytest
 
 from evenhand.multilabel.data import DataError
+from evenhand.multilabel.readers import table
 from evenhand.multilabel.readers.table import read_table
 
 CSV = (
@@ -213,3 +214,26 @@ def test_a_row_without_a_group(write, fails):
     fails(
         lambda p: read_table(p, text="t", tags="g", group="s"), path, ": row 2 has no value in the column 's'"
     )
+
+
+@pytest.mark.parametrize("rows", [1, 2, 1 << 15])
+@pytest.mark.parametrize("row_group", [1, 2, 3])
+def test_parquet_is_the_same_in_pieces_of_any_size(tmp_path, monkeypatch, rows, row_group):
+    monkeypatch.setattr(table, "_ROWS", rows)
+    frame = pl.DataFrame(JSON_LINES, schema_overrides={"tags": pl.List(pl.String)})
+    frame.write_parquet(tmp_path / "a.parquet", row_group_size=row_group)
+    check(read_table(tmp_path / "a.parquet", text=["title", "body"], tags="tags", id="id"))
+
+
+@pytest.mark.slow
+def test_parquet_texts_never_stand_in_memory_twice(tmp_path, peak_growth):
+    n, length = 100_000, 2_000
+    for name, rows in (("small", 10), ("large", n)):
+        texts = [f"{row:09d} " * (length // 10) for row in range(rows)]
+        pl.DataFrame({"text": texts, "tags": ["a,b"] * rows}).write_parquet(tmp_path / f"{name}.parquet")
+    read = "read_table({!r}, text='text', tags='tags')"
+    prepare = "from evenhand.multilabel.readers import read_table\n" + read.format(
+        str(tmp_path / "small.parquet")
+    )
+    grown = peak_growth(prepare, read.format(str(tmp_path / "large.parquet")))
+    assert grown < 1.7 * n * length

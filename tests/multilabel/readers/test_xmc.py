@@ -220,3 +220,35 @@ def test_a_large_file_is_read_fast(write):
     seconds = time.perf_counter() - start
     assert data.X.nnz == 20_000 * 80
     assert path.stat().st_size / seconds > 20e6
+
+
+def test_row_starts_are_64_bit_where_they_have_to_be():
+    most = 2**31 - 1
+    below, above = _rows._starts(np.array([most])), _rows._starts(np.array([most, 1]))
+    assert (below.dtype, below.tolist()) == (np.int32, [0, most])
+    assert (above.dtype, above.tolist()) == (np.int64, [0, most, most + 1])
+
+
+def test_small_files_are_held_with_32_bit_indices(write):
+    data = read_xmc(write("a.txt", GOOD))
+    assert {data.X.indices.dtype, data.X.indptr.dtype, data.Y.indices.dtype} == {np.dtype(np.int32)}
+
+
+@pytest.mark.slow
+def test_memory_holds_the_numbers_and_not_the_text(tmp_path, peak_growth):
+    n, per_row = 40_000, 250
+    rng = np.random.default_rng(0)
+    with open(tmp_path / "large.txt", "w") as file:
+        file.write(f"{n} 500000 1000\n")
+        for features in rng.integers(500_000, size=(n, per_row)).tolist():
+            file.write("7 " + " ".join(f"{feature}:0.123456789012345" for feature in features) + "\n")
+    prepare = "from evenhand.multilabel.readers import read_xmc\n" + f"read_xmc({_small(tmp_path)!r})"
+    grown = peak_growth(prepare, f"read_xmc({str(tmp_path / 'large.txt')!r})")
+    numbers = n * per_row * 8
+    assert (tmp_path / "large.txt").stat().st_size > 2.9 * numbers
+    assert grown < 2.3 * numbers + 40e6
+
+
+def _small(folder):
+    (folder / "small.txt").write_text(GOOD)
+    return str(folder / "small.txt")

@@ -21,7 +21,7 @@ from evenhand.multilabel.decoding.state import (
     require_fitted,
 )
 from evenhand.multilabel.metrics.buckets import frequency_buckets
-from evenhand.multilabel.scores import Scores, as_scores, as_truth, columns, label_columns, row_chunks
+from evenhand.multilabel.scores import Scores, as_scores, as_truth, columns, row_chunks
 
 _BINS = 4096
 _LEAST_PULL = 1e-6  # keeps constant or perfectly separated scores solvable
@@ -240,9 +240,10 @@ class IsotonicCalibration:
         self.weights_ = np.where(n_c > 0, n_c / np.maximum(n_c + self.shrinkage, 1), 0.0)
         sizes = np.zeros(n_c.size, dtype=np.int64)
         knots, levels = [np.empty(0)], [np.empty(0)]
-        for label, values, positives in label_columns(dense, truth):
+        rows_of = truth.tocsc()
+        for label, values, _ in columns(dense, np.flatnonzero(n_c)):
             target = np.zeros(values.size)
-            target[positives] = 1
+            target[rows_of.indices[rows_of.indptr[label] : rows_of.indptr[label + 1]]] = 1
             curve = IsotonicRegression().fit(values.astype(np.float64), target)
             knots.append(curve.X_thresholds_)
             levels.append(curve.y_thresholds_)

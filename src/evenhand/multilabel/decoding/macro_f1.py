@@ -9,16 +9,16 @@ import numpy as np
 import numpy.typing as npt
 from scipy import sparse
 
-from evenhand.multilabel._kernels import macro_f1_round_dense, macro_f1_round_sparse
+from evenhand.multilabel._kernels import best_expected_f1, macro_f1_round_dense, macro_f1_round_sparse
 from evenhand.multilabel.data import as_label_matrix
 from evenhand.multilabel.decoding.label_sets import sets_from_ids, sets_reaching
 from evenhand.multilabel.decoding.state import State, as_probabilities, number_of
 from evenhand.multilabel.scores import (
     Scores,
     as_positive_int,
-    columns,
     rank_labels,
     row_chunks,
+    sorted_columns,
 )
 
 _MAX_ROUNDS = 50
@@ -157,14 +157,8 @@ def _unlimited_optimum(
     n_labels = probabilities.shape[1]
     thresholds = np.full(n_labels, np.inf)
     f1, size, total = np.zeros((3, n_labels))
-    for label, values, _ in columns(probabilities):
-        falling = np.sort(values)[::-1].astype(np.float64)
-        found = np.cumsum(falling)
-        if falling.size and found[-1] > 0:
-            terms = 2 * found / (np.arange(1, falling.size + 1) + found[-1])
-            best = int(np.argmax(terms))
-            thresholds[label], f1[label] = falling[best], terms[best]
-            size[label], total[label] = best + 1, found[-1]
+    for columns in sorted_columns(probabilities):
+        best_expected_f1(columns, thresholds, f1, size, total)
     return thresholds, f1, size, total
 
 

@@ -9,10 +9,19 @@ import numpy as np
 import numpy.typing as npt
 from scipy import sparse
 
+from evenhand.multilabel._kernels import add_f1, best_thresholds, between
 from evenhand.multilabel.decoding.label_sets import sets_reaching
 from evenhand.multilabel.decoding.state import State, array_of, as_strength, number_of, require_fitted
 from evenhand.multilabel.metrics.buckets import Buckets, frequency_buckets
-from evenhand.multilabel.scores import Scores, as_scores, as_truth, columns, label_columns, value_chunks
+from evenhand.multilabel.scores import (
+    Scores,
+    as_scores,
+    as_truth,
+    hits,
+    sorted_columns,
+    sorted_hits,
+    value_chunks,
+)
 
 _MAX_CANDIDATES = 4096
 _MOST_TAKEN = 3
@@ -193,15 +202,15 @@ class LabelThresholds:
         if np.isnan(shared[buckets.index]).any():
             shared = np.where(np.isnan(shared), _macro_threshold(checked, truth), shared)
         thresholds = shared[buckets.index]
-        for label, values, positives in label_columns(checked, truth):
-            if positives.size:
-                weight = n_c[label] / (n_c[label] + self.shrinkage)
-                least = _least_threshold(values, _MOST_TAKEN * n_c[label])
-                own = _best_threshold(values, values[positives], n_c[label], least)
-                pulled = weight * own + (1 - weight) * thresholds[label]
-                thresholds[label] = max(pulled, least)
-        for label, values, _ in columns(checked, np.flatnonzero(n_c == 0)):
-            thresholds[label] = max(thresholds[label], _least_threshold(values, 0))
+        own, least = np.full((2, n_c.size), np.nan)
+        found = sorted_hits(checked, truth)
+        for columns in sorted_columns(checked):
+            best_thresholds(columns, found, n_c, _MOST_TAKEN * n_c, own, least)
+        hit = ~np.isnan(own)
+        weight = n_c[hit] / (n_c[hit] + self.shrinkage)
+        thresholds[hit] = weight * own[hit] + (1 - weight) * thresholds[hit]
+        limited = hit | (n_c == 0)
+        thresholds[limited] = np.maximum(thresholds[limited], least[limited])
         self.thresholds_ = thresholds
         return self
 
@@ -251,14 +260,14 @@ def _with_positive(Y: Any) -> sparse.csr_array[Any]:
 
 
 def _micro_threshold(scores: Scores, Y: sparse.csr_array[Any]) -> float:
-    hits = np.sort(np.concatenate([values[positives] for _, values, positives in label_columns(scores, Y)]))
-    if hits.size == 0:
+    found = np.sort(hits(scores, Y).data)
+    if found.size == 0:
         raise ValueError("no positive of Y is among the candidates of the sparse scores; raise their k")
-    candidates = np.unique(hits)
+    candidates = np.unique(found)
     taken = np.zeros(candidates.size, dtype=np.int64)
     for values in value_chunks(scores):
         taken += _count_reaching(np.sort(values), candidates)
-    f1 = 2 * _count_reaching(hits, candidates) / (taken + Y.nnz)
+    f1 = 2 * _count_reaching(found, candidates) / (taken + Y.nnz)
     best = _last_argmax(f1)
     return _above_next(scores, float(candidates[best]))
 
@@ -274,52 +283,21 @@ def _macro_threshold(scores: Scores, Y: sparse.csr_array[Any]) -> float:
 def _bucket_thresholds(scores: Scores, Y: sparse.csr_array[Any], buckets: Buckets) -> npt.NDArray[np.float64]:
     """For each bucket the one threshold with the best macro-F1 of its labels; NaN without a positive."""
     n_c = np.bincount(Y.indices, minlength=Y.shape[1])
-    hits: list[list[npt.NDArray[Any]]] = [[] for _ in buckets.names]
-    for label, values, positives in label_columns(scores, Y):
-        hits[buckets.index[label]].append(values[positives])
-    candidates = [_thin(np.unique(np.concatenate([np.empty(0, scores.dtype), *found]))) for found in hits]
+    of_bucket = [np.where(buckets.index == bucket, n_c, 0) for bucket in range(len(buckets.names))]
+    found = hits(scores, Y)
+    candidates = [_thin(np.unique(found.data[counts[found.indices] > 0])) for counts in of_bucket]
     f1_sums = [np.zeros(tried.size) for tried in candidates]
     below = [np.full(tried.size, -np.inf) for tried in candidates]
-    for label, values, positives in label_columns(scores, Y):
-        bucket = buckets.index[label]
-        ordered = np.sort(values)
-        taken = _count_reaching(ordered, candidates[bucket])
-        found = _count_reaching(np.sort(values[positives]), candidates[bucket])
-        f1_sums[bucket] += 2 * found / (taken + n_c[label])
-        first_out = values.size - taken - 1
-        lower = np.where(first_out >= 0, ordered[first_out], -np.inf) if values.size else -np.inf
-        np.maximum(below[bucket], lower, out=below[bucket])
+    by_label = sorted_hits(scores, Y)
+    for columns in sorted_columns(scores, np.flatnonzero(n_c)):
+        for one in zip(of_bucket, candidates, f1_sums, below):
+            add_f1(columns, by_label, *one)
     thresholds = np.full(len(buckets.names), np.nan)
     for bucket, tried in enumerate(candidates):
         if tried.size:
             best = _last_argmax(f1_sums[bucket])
-            thresholds[bucket] = _between(below[bucket][best], float(tried[best]))
+            thresholds[bucket] = between(below[bucket][: best + 1].max(), float(tried[best]))
     return thresholds
-
-
-def _best_threshold(
-    values: npt.NDArray[Any], hits: npt.NDArray[Any], n_positives: int, least: float
-) -> float:
-    """The threshold with the best F1 of one label, of those that are not below `least`."""
-    ordered, found = np.sort(values), np.sort(hits)
-    candidates = found[found >= least]
-    if not candidates.size:
-        return least
-    taken = _count_reaching(ordered, candidates)
-    best = _last_argmax(2 * _count_reaching(found, candidates) / (taken + n_positives))
-    first_out = ordered.size - taken[best] - 1
-    lower = float(ordered[first_out]) if first_out >= 0 else -np.inf
-    return _between(lower, float(candidates[best]))
-
-
-def _least_threshold(values: npt.NDArray[Any], most: int) -> float:
-    """The lowest threshold that takes at most so many instances."""
-    if values.size <= most:
-        return -np.inf
-    first_out = np.partition(values, values.size - 1 - most)[values.size - 1 - most]
-    taken = values[values > first_out]
-    above = taken.min() if taken.size else np.nextafter(first_out, values.dtype.type(np.inf))
-    return _between(float(first_out), float(above))
 
 
 def _count_reaching(ordered: npt.NDArray[Any], candidates: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
@@ -340,10 +318,4 @@ def _above_next(scores: Scores, lowest_taken: float) -> float:
     lower = -np.inf
     for values in value_chunks(scores):
         lower = max(lower, float(values.max(initial=-np.inf, where=values < lowest_taken)))
-    return _between(lower, lowest_taken)
-
-
-def _between(lower: float, lowest_taken: float) -> float:
-    """Halfway down to the next lower score: a threshold must not hang on one score's last digit."""
-    middle = float(lowest_taken + (lower - lowest_taken) / 2)
-    return middle if lower < middle else lowest_taken
+    return between(lower, lowest_taken)

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from evenhand.multilabel.scores import as_scores, as_truth, label_columns
+from evenhand.multilabel._kernels import add_precisions
+from evenhand.multilabel.scores import as_scores, as_truth, sorted_columns, sorted_hits
 
 
 def average_precision(Y_true: Any, scores: Any) -> npt.NDArray[np.float64]:
@@ -42,15 +43,13 @@ def average_precision(Y_true: Any, scores: Any) -> npt.NDArray[np.float64]:
     array([0.833,   nan])
     """
     Y = as_truth(Y_true)
-    values_given = as_scores(scores, shape=Y.shape)
+    checked = as_scores(scores, shape=Y.shape)
     n_true = np.bincount(Y.indices, minlength=Y.shape[1])
-    result = np.where(n_true > 0, 0.0, np.nan)
-    for label, values, positives in label_columns(values_given, Y):
-        hit = np.sort(values[positives])
-        retrieved = values.size - np.searchsorted(np.sort(values), hit, side="left")
-        retrieved_hits = hit.size - np.searchsorted(hit, hit, side="left")
-        result[label] = np.sum(retrieved_hits / retrieved) / n_true[label]
-    return result
+    sums = np.zeros(n_true.size)
+    found = sorted_hits(checked, Y)
+    for columns in sorted_columns(checked, np.flatnonzero(n_true)):
+        add_precisions(columns, found, sums)
+    return np.where(n_true > 0, sums / np.maximum(n_true, 1), np.nan)
 
 
 def mean_average_precision(Y_true: Any, scores: Any) -> float:

@@ -35,11 +35,14 @@ _PLUS, _COMMA, _MINUS, _DOT, _ZERO, _NINE, _COLON, _E, _LOWER_E = 43, 44, 45, 46
 
 @dataclass(frozen=True)
 class Rows:
-    """Labels and features of n rows, in CSR form: row r has labels[label_start[r]:label_start[r + 1]]."""
+    """Labels and features of n rows, in CSR form: row r has labels[label_start[r]:label_start[r + 1]].
 
-    label_start: npt.NDArray[np.int64]
+    Starts are int32, or int64 where there are 2^31 labels or features and more.
+    """
+
+    label_start: npt.NDArray[Any]
     labels: npt.NDArray[np.int32]
-    feature_start: npt.NDArray[np.int64]
+    feature_start: npt.NDArray[Any]
     features: npt.NDArray[np.int32]
     values: npt.NDArray[np.float32]
 
@@ -54,10 +57,11 @@ class Rows:
         return sparse.csr_array((ones, self.labels, self.label_start), shape=(self.n_rows, n_labels))
 
     def feature_matrix(self, n_features: int) -> sparse.csr_array[Any]:
-        """Features as a matrix, (n, n_features); a feature that stands twice is stored twice."""
-        return sparse.csr_array(
-            (self.values, self.features, self.feature_start), shape=(self.n_rows, n_features)
-        )
+        """Features as a matrix, (n, n_features), in these arrays; one that stands twice is summed."""
+        parts = self.values, self.features, self.feature_start
+        matrix: sparse.csr_array[Any] = sparse.csr_array(parts, shape=(self.n_rows, n_features))
+        matrix.sum_duplicates()
+        return matrix
 
 
 def parse(
@@ -112,14 +116,19 @@ def parse(
             bad_line = line + block.count(b"\n", 0, at)
             raise DataError(f"{path}:{bad_line}: {fault}")
         line += block.count(b"\n")
-    label_counts, labels, feature_counts, features, values = (
-        np.concatenate(arrays) for arrays in zip(*parsed, strict=True)
-    )
+    of_kind = list(zip(*parsed, strict=True))
+    parsed.clear()
+    joined = []
+    while of_kind:  # so that a kind's blocks are gone before the next kind is joined
+        joined.append(np.concatenate(of_kind.pop(0)))
+    label_counts, labels, feature_counts, features, values = joined
     return Rows(_starts(label_counts), labels, _starts(feature_counts), features, values)
 
 
-def _starts(counts: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    return np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(counts)])
+def _starts(counts: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
+    """Where each row starts; 64-bit only where needed, since SciPy then stores the column indices so too."""
+    starts = np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(counts)])
+    return starts.astype(sparse.get_index_dtype(maxval=int(starts[-1])), copy=False)
 
 
 @njit(cache=True)

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 from polars.exceptions import PolarsError
 from scipy import sparse
@@ -17,6 +18,7 @@ from scipy import sparse
 from evenhand.multilabel.data import DataError, MultilabelData
 from evenhand.multilabel.readers._files import PathLike, blocks, lines, solid_lines
 
+_ROWS = 1 << 13  # read at a time
 _DELIMITERS = {".csv": ",", ".tsv": "\t"}
 
 
@@ -60,6 +62,9 @@ def read_table(
 
     Notes
     -----
+    A Parquet file is read in pieces: memory holds the texts and tags, not the table besides. Other tables are
+    read whole.
+
     Spaces around a tag and empty tags are taken off; a tag that stands twice in a row counts once. Rows
     without tags are kept.
 
@@ -79,21 +84,24 @@ def read_table(
         raise DataError(f"text has to name one column or more, none twice, not {texts}")
     if not separator:
         raise DataError("separator is empty; say what stands between the tags of a string")
-    table = _load(path, [name for name in dict.fromkeys([*texts, tags, id, group]) if name is not None])
-    if table.height == 0:
+    others = [name for name in dict.fromkeys([tags, id, group]) if name is not None]
+    frame = _load(path, list(dict.fromkeys([*texts, *others])))
+    n_rows = int(_collect(path, frame.select(pl.len())).item())
+    if n_rows == 0:
         raise DataError(f"{path}: the table has no rows")
     for name in texts:
-        _check_kind(path, table[name], "strings", _is_text)
-    ids = range(table.height) if id is None else _names(path, table[id])
+        _check_kind(path, name, frame.collect_schema()[name], "strings", _is_text)
+    table = _collect(path, frame.select(others))
+    ids = range(n_rows) if id is None else _names(path, table[id])
     label_names: tuple[str, ...] = ()
-    Y: sparse.csr_array[Any] = sparse.csr_array(np.empty((table.height, 0), dtype=np.float32))
+    Y: sparse.csr_array[Any] = sparse.csr_array(np.empty((n_rows, 0), dtype=np.float32))
     if tags is not None:
-        _check_kind(path, table[tags], "strings or lists of them", _is_tags)
+        _check_kind(path, tags, table[tags].dtype, "strings or lists of them", _is_tags)
         Y, label_names = _labels(table[tags], separator)
         if not label_names:
             raise DataError(f"{path}: no row has a tag in column {tags!r}")
     return MultilabelData(
-        X=np.array(table.select(pl.col(texts).cast(pl.String).fill_null("")).rows(), dtype=object),
+        X=_texts(path, frame, texts, n_rows),
         Y=Y,
         label_names=label_names,
         instance_ids=tuple(map(str, ids)),
@@ -103,13 +111,22 @@ def read_table(
     )
 
 
-def _load(path: PathLike, columns: list[str]) -> pl.DataFrame:
+def _texts(path: PathLike, frame: pl.LazyFrame, columns: list[str], n_rows: int) -> npt.NDArray[Any]:
+    """The text columns as str, read piece by piece: a Parquet file's texts never stand in memory twice."""
+    texts = np.empty((n_rows, len(columns)), dtype=object)
+    filled = frame.select(pl.col(columns).cast(pl.String).fill_null(""))
+    for start in range(0, n_rows, _ROWS):
+        texts[start : start + _ROWS] = _collect(path, filled.slice(start, _ROWS)).rows()
+    return texts
+
+
+def _load(path: PathLike, columns: list[str]) -> pl.LazyFrame:
     plain = os.fspath(path).removesuffix(".gz").lower()
     ending = os.path.splitext(plain)[1]
     if ending in _DELIMITERS:
-        return _load_csv(path, columns, _DELIMITERS[ending])
+        return _load_csv(path, columns, _DELIMITERS[ending]).lazy()
     if ending in (".jsonl", ".ndjson"):
-        return _load_json_lines(path, columns)
+        return _load_json_lines(path, columns).lazy()
     if ending == ".parquet" and plain == os.fspath(path).lower():
         return _load_parquet(path, columns)
     raise DataError(f"{path}: not a table; its name has to end in .csv, .tsv, .jsonl, .ndjson or .parquet")
@@ -161,11 +178,16 @@ def _csv_rows(path: PathLike, delimiter: str) -> int:
     return n_rows
 
 
-def _load_parquet(path: PathLike, columns: list[str]) -> pl.DataFrame:
+def _load_parquet(path: PathLike, columns: list[str]) -> pl.LazyFrame:
+    scan = pl.scan_parquet(os.fspath(path), glob=False)
+    _check_columns(path, columns, _collect(path, scan.head(0)).columns)
+    return scan.select(columns)
+
+
+def _collect(path: PathLike, frame: pl.LazyFrame) -> pl.DataFrame:
+    """Run what reads a Parquet file; nothing can go wrong with what is in memory."""
     try:
-        scan = pl.scan_parquet(os.fspath(path), glob=False)
-        _check_columns(path, columns, scan.collect_schema().names())
-        return scan.select(columns).collect()
+        return frame.collect()
     except PolarsError as error:
         raise DataError(f"{path}: not a sound Parquet file ({error})") from error
     except OSError as error:
@@ -223,7 +245,7 @@ def _json_kind(value: Any) -> str | None:
 
 def _names(path: PathLike, column: pl.Series) -> list[str]:
     """Values of a column that names instances or groups."""
-    _check_kind(path, column, "strings or whole numbers", _is_name)
+    _check_kind(path, column.name, column.dtype, "strings or whole numbers", _is_name)
     if (missing := column.is_null()).any():
         raise DataError(f"{path}: row {missing.arg_true()[0] + 1} has no value in the column {column.name!r}")
     return column.cast(pl.String).to_list()
@@ -235,9 +257,11 @@ def _check_columns(path: PathLike, wanted: list[str], found: list[str]) -> None:
             raise DataError(f"{path}: no column {name!r}; the columns are {', '.join(map(repr, found))}")
 
 
-def _check_kind(path: PathLike, column: pl.Series, wanted: str, fits: Callable[[pl.DataType], bool]) -> None:
-    if not fits(column.dtype):
-        raise DataError(f"{path}: column {column.name!r} holds {column.dtype}, not {wanted}; convert it")
+def _check_kind(
+    path: PathLike, name: str, kind: pl.DataType, wanted: str, fits: Callable[[pl.DataType], bool]
+) -> None:
+    if not fits(kind):
+        raise DataError(f"{path}: column {name!r} holds {kind}, not {wanted}; convert it")
 
 
 def _is_text(kind: pl.DataType) -> bool:

@@ -35,8 +35,8 @@ def read_xmc(path: PathLike, *, label_names: PathLike | Sequence[str] | None = N
     A row without labels starts with a space, or with its first feature; labels without features are allowed.
     A feature that stands twice in a row is summed, a label that stands twice counts once. A blank line is an
     error unless only blank lines follow: it could be a slip or an instance without anything, and either guess
-    would shift or lose rows. The file is parsed in blocks; memory holds the numbers (8 bytes a feature, twice
-    while the blocks are joined), never the text.
+    would shift or lose rows. The file is parsed in blocks; memory holds the numbers (8 bytes a feature, 12 if
+    there are 2^31 or more; about twice that while the blocks are joined), never the whole text.
 
     Examples
     --------
