@@ -21,9 +21,15 @@ bench: $(READY)
 	$(BIN)/python benchmarks/debian_tags.py
 	$(BIN)/python benchmarks/lambda_grpo.py
 
+# Hours: what is in runs/ already is not repeated.
+XMC := $(BIN)/python benchmarks/extreme_labels.py --peers .venv-peers/bin/python
 bench-xmc: $(READY) .venv-peers/ready
-	$(BIN)/python benchmarks/extreme_labels.py --peers .venv-peers/bin/python
-	$(BIN)/python benchmarks/extreme_cost.py --labels 1000 10000 100000
+	$(XMC) depends --rounds 1 --methods evenhand libmultilabel
+	$(XMC) depends --splits 5 --methods evenhand "evenhand, 3 trees" "evenhand, α = 0" \
+		pecos "omikuji (Parabel)" "omikuji (Bonsai)" napkinxc
+	$(XMC) tags --methods evenhand pecos
+	$(XMC) proteins --rounds 1 --methods evenhand pecos "omikuji (Parabel)"
+	$(BIN)/python benchmarks/extreme_cost.py
 
 clean:
 	rm -rf .venv .venv-peers .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist
@@ -37,6 +43,8 @@ $(READY): pyproject.toml constraints.txt
 .venv-peers/ready:
 	$(PYTHON) -m venv .venv-peers
 	.venv-peers/bin/python -m pip install --quiet --disable-pip-version-check \
-		'numpy<2' 'scipy<1.14' scikit-learn==1.9.1 omikuji==0.5.2 napkinxc==0.7.2
-	.venv-peers/bin/python -m pip install --quiet --disable-pip-version-check --no-deps libpecos==1.2.8
+		'numpy<2' 'scipy<1.14' 'pandas<3' scikit-learn==1.9.1 omikuji==0.5.2 napkinxc==0.7.2 \
+		psutil tqdm python-graphblas 'suitesparse-graphblas<10'
+	.venv-peers/bin/python -m pip install --quiet --disable-pip-version-check --no-deps \
+		libpecos==1.2.8 libmultilabel==0.10.0 liblinear-multicore==2.50.0 sparsekmeans==0.3.1
 	touch $@

@@ -32,7 +32,7 @@ def prepare(folder: Path, n_labels: int) -> int:
     n = 2 * n_labels
     data = make_long_tail(n + _TEST, n_labels, n_labels, n_topics=max(20, n_labels // 50), seed=0)
     x = sparse.csr_matrix(TfidfTransformer(sublinear_tf=True).fit_transform(data.X), dtype=np.float32)
-    for name, rows in (("train", slice(0, n)), ("test", slice(n, None))):
+    for name, rows in (("train", slice(0, n)), ("val", slice(n, None)), ("test", slice(n, None))):
         sparse.save_npz(folder / f"x_{name}.npz", x[rows], compressed=False)
         sparse.save_npz(folder / f"y_{name}.npz", sparse.csr_matrix(data.Y[rows]), compressed=False)
     return int(data.Y[:n].nnz)
@@ -54,7 +54,7 @@ def main() -> None:
         script = Path(__file__).with_name("extreme_method.py")
         subprocess.run([sys.executable, str(script), "evenhand", str(folder)], check=True)
         run = json.loads((folder / "evenhand.json").read_text())
-        scores, y = (sparse.load_npz(folder / f"{name}.npz") for name in ("evenhand", "y_test"))
+        scores, y = (sparse.load_npz(folder / f"{name}.npz") for name in ("evenhand.test", "y_test"))
         found.append((positives, run["train"]))
         table.add_row(
             f"{n_labels:,}",

@@ -4,12 +4,14 @@ Runs by itself, in whatever environment has the method (some need an older numpy
 
     python benchmarks/extreme_method.py pecos runs/extreme-labels
 
-The folder holds x_train, y_train, x_test, y_test (.npz, CSR). The result goes to METHOD.npz and METHOD.json.
+The folder holds x_train, y_train, x_val and x_test (.npz, CSR). Scores go to METHOD.val.npz and
+METHOD.test.npz, costs to METHOD.json.
 """
 
 from __future__ import annotations
 
 import argparse
+import atexit
 import json
 import os
 import resource
@@ -27,36 +29,34 @@ K = 20  # labels kept of each instance
 THREADS = os.cpu_count() or 1
 
 Matrix = Any
-Outcome = tuple[Matrix, float, float, int]  # scores, seconds of training, of prediction, bytes on disk
+Outcome = tuple[Callable[[Matrix], Matrix], float, int]  # how to predict, seconds of training, bytes on disk
 
 
 def folder_size(folder: str) -> int:
     return sum(file.stat().st_size for file in Path(folder).rglob("*") if file.is_file())
 
 
-def evenhand(x: Matrix, y: Matrix, x_test: Matrix, **options: Any) -> Outcome:
+def evenhand(x: Matrix, y: Matrix, **options: Any) -> Outcome:
     from evenhand.multilabel.extreme.estimator import ExtremeGameClassifier
-    from evenhand.multilabel.extreme.model_io import load_extreme_model, save_extreme_model
+    from evenhand.multilabel.model_io import Model, load_model, save_model
 
     few = slice(0, 200)
     ExtremeGameClassifier(leaf_size=4, n_jobs=THREADS, **options).fit(x[few], y[few]).predict_topk(x[few], K)
     start = time.perf_counter()  # after compilation
     model = ExtremeGameClassifier(n_jobs=THREADS, **options).fit(x, y)
     trained = time.perf_counter() - start
-    with tempfile.TemporaryDirectory() as folder:
-        save_extreme_model(model, f"{folder}/model")
-        size = folder_size(folder)
-        model = load_extreme_model(f"{folder}/model")
-        start = time.perf_counter()
-        scores = model.predict_topk(x_test, K)
-        return scores, trained, time.perf_counter() - start, size
+    folder = tempfile.mkdtemp()
+    atexit.register(shutil.rmtree, folder)
+    save_model(Model(model), f"{folder}/model")
+    loaded = load_model(f"{folder}/model").classifier
+    return lambda wanted: loaded.predict_topk(wanted, K), trained, folder_size(folder)
 
 
-def pecos(x: Matrix, y: Matrix, x_test: Matrix) -> Outcome:
+def pecos(x: Matrix, y: Matrix) -> Outcome:
     from pecos.xmc import Indexer, LabelEmbeddingFactory
     from pecos.xmc.xlinear.model import XLinearModel
 
-    x, y, x_test = (sparse.csr_matrix(part).astype(np.float32) for part in (x, y, x_test))
+    x, y = (sparse.csr_matrix(part).astype(np.float32) for part in (x, y))
     start = time.perf_counter()
     clusters = Indexer.gen(LabelEmbeddingFactory.create(y, x, method="pifa"))
     model = XLinearModel.train(x, y, C=clusters, threads=THREADS)
@@ -64,12 +64,14 @@ def pecos(x: Matrix, y: Matrix, x_test: Matrix) -> Outcome:
     with tempfile.TemporaryDirectory() as folder:
         model.save(folder)
         size = folder_size(folder)
-    start = time.perf_counter()
-    scores = model.predict(x_test, only_topk=K, threads=THREADS)
-    return scores, trained, time.perf_counter() - start, size
+
+    def predict(wanted: Matrix) -> Matrix:
+        return model.predict(sparse.csr_matrix(wanted).astype(np.float32), only_topk=K, threads=THREADS)
+
+    return predict, trained, size
 
 
-def omikuji(x: Matrix, y: Matrix, x_test: Matrix, *, bonsai: bool) -> Outcome:
+def omikuji(x: Matrix, y: Matrix, *, bonsai: bool) -> Outcome:
     import omikuji as library
 
     options = library.Model.default_hyper_param()
@@ -77,38 +79,59 @@ def omikuji(x: Matrix, y: Matrix, x_test: Matrix, *, bonsai: bool) -> Outcome:
         options.cluster_balanced, options.cluster_k, options.max_depth = False, 100, 3
     with tempfile.TemporaryDirectory() as folder:
         write_xmc(Path(folder) / "train.txt", x, y)
-        start = time.perf_counter()  # parsing the file, about 0.1 s, is in it
+        start = time.perf_counter()  # parsing the file, a small part of it, is in it
         model = library.Model.train_on_data(f"{folder}/train.txt", options, n_threads=THREADS)
         trained = time.perf_counter() - start
         model.save(f"{folder}/model")
         size = folder_size(f"{folder}/model")
-    rows = [
-        list(zip(x_test.indices[a:b].tolist(), x_test.data[a:b].tolist()))
-        for a, b in zip(x_test.indptr[:-1], x_test.indptr[1:])
-    ]
-    start = time.perf_counter()
-    found = [model.predict(row, top_k=K) for row in rows]
-    seconds = time.perf_counter() - start
-    return from_pairs(found, y.shape[1]), trained, seconds, size
+
+    def predict(wanted: Matrix) -> Matrix:
+        rows = (
+            list(zip(wanted.indices[a:b].tolist(), wanted.data[a:b].tolist()))
+            for a, b in zip(wanted.indptr[:-1], wanted.indptr[1:])
+        )
+        return from_pairs([model.predict(row, top_k=K) for row in rows], y.shape[1])
+
+    return predict, trained, size
 
 
-def napkinxc(x: Matrix, y: Matrix, x_test: Matrix) -> Outcome:
+def napkinxc(x: Matrix, y: Matrix) -> Outcome:
     from napkinxc.models import PLT
 
-    x, y, x_test = (sparse.csr_matrix(part) for part in (x, y, x_test))
+    x, y = (sparse.csr_matrix(part) for part in (x, y))
     folder = tempfile.mkdtemp()
-    try:
-        model = PLT(folder, threads=THREADS)
-        start = time.perf_counter()
-        model.fit(x, y)
-        trained = time.perf_counter() - start
-        size = folder_size(folder)
-        start = time.perf_counter()
-        found = model.predict_proba(x_test, top_k=K)
-        seconds = time.perf_counter() - start
-    finally:
-        shutil.rmtree(folder)
-    return from_pairs(found, y.shape[1]), trained, seconds, size
+    atexit.register(shutil.rmtree, folder)
+    model = PLT(folder, threads=THREADS)
+    start = time.perf_counter()
+    model.fit(x, y)
+    trained = time.perf_counter() - start
+
+    def predict(wanted: Matrix) -> Matrix:
+        return from_pairs(model.predict_proba(sparse.csr_matrix(wanted), top_k=K), y.shape[1])
+
+    return predict, trained, folder_size(folder)
+
+
+def libmultilabel(x: Matrix, y: Matrix) -> Outcome:
+    from libmultilabel.linear import tree
+
+    x, y = (sparse.csr_matrix(part).astype(np.float64) for part in (x, y))
+    start = time.perf_counter()
+    model = tree.train_tree(y, x, f"-s 1 -e 0.0001 -c 1 -m {THREADS}")
+    trained = time.perf_counter() - start
+    size = sum(part.nbytes for part in (model.flat_model.weights.data, model.flat_model.weights.indices))
+
+    def predict(wanted: Matrix) -> Matrix:
+        parts = []
+        for at in range(0, wanted.shape[0], 256):  # it predicts into a dense array
+            dense = model.predict_values(sparse.csr_matrix(wanted[at : at + 256]).astype(np.float64))
+            best = np.argpartition(-dense, K, axis=1)[:, :K]
+            values = np.take_along_axis(dense, best, axis=1)
+            rows = np.repeat(np.arange(len(best)), K)
+            parts.append(sparse.csr_matrix((values.ravel(), (rows, best.ravel())), shape=dense.shape))
+        return sparse.vstack(parts, format="csr")
+
+    return predict, trained, size
 
 
 def from_pairs(found: list[list[tuple[int, float]]], n_labels: int) -> Matrix:
@@ -129,15 +152,16 @@ def write_xmc(path: Path, x: Matrix, y: Matrix) -> None:
             file.write(f"{labels} {values}\n")
 
 
-METHODS: dict[str, Callable[[Matrix, Matrix, Matrix], Outcome]] = {
+METHODS: dict[str, Callable[[Matrix, Matrix], Outcome]] = {
     "evenhand": evenhand,
+    "evenhand, 3 trees": lambda *data: evenhand(*data, n_players=3),
     "evenhand, α = 0": lambda *data: evenhand(*data, rarity_reward=0.0),
     "evenhand, beam negatives": lambda *data: evenhand(*data, matcher_beam=3),
-    "evenhand, 2 trees": lambda *data: evenhand(*data, n_players=2, matcher_beam=3),
     "pecos": pecos,
     "omikuji (Parabel)": lambda *data: omikuji(*data, bonsai=False),
     "omikuji (Bonsai)": lambda *data: omikuji(*data, bonsai=True),
     "napkinxc": napkinxc,
+    "libmultilabel": libmultilabel,
 }
 
 
@@ -147,12 +171,16 @@ def main() -> None:
     parser.add_argument("method", choices=METHODS)
     parser.add_argument("folder", type=Path)
     options = parser.parse_args()
-    x, y, x_test = (
-        sparse.csr_array(sparse.load_npz(options.folder / f"{name}.npz"))
-        for name in ("x_train", "y_train", "x_test")
+    x, y, x_val, x_test = (
+        sparse.csr_matrix(sparse.load_npz(options.folder / f"{name}.npz"))
+        for name in ("x_train", "y_train", "x_val", "x_test")
     )
-    scores, trained, predicted, size = METHODS[options.method](x, y, x_test)
-    sparse.save_npz(options.folder / f"{options.method}.npz", sparse.csr_matrix(scores))
+    predict, trained, size = METHODS[options.method](x, y)
+    start = time.perf_counter()
+    scores = predict(x_test)
+    predicted = time.perf_counter() - start
+    for part, found in (("test", scores), ("val", predict(x_val))):
+        sparse.save_npz(options.folder / f"{options.method}.{part}.npz", sparse.csr_matrix(found))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     record = {"train": trained, "predict": predicted / x_test.shape[0], "size": size, "memory": peak}
     (options.folder / f"{options.method}.json").write_text(json.dumps(record))

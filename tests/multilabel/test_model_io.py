@@ -185,7 +185,11 @@ def test_a_forged_array_that_is_sound_is_read(folder):
         ("label_counts", lambda a: -a, "label counts"),
         ("held_out_f1", lambda a: a[:-1], r"of shape \(12\)"),
         ("calibration/buckets", lambda a: a[:-1], "damaged"),
-        ("decoders/per_label/thresholds", lambda a: a[:-1], "a decoder is for 11 labels, but there are 12"),
+        (
+            "decoders/per_label/thresholds",
+            lambda a: a[:-1],
+            "decoder .per_label. is for 11 labels, but there are 12",
+        ),
     ],
 )
 def test_an_array_that_does_not_fit_is_refused(folder, array, change, message):

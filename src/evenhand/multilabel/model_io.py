@@ -15,9 +15,10 @@ import numpy as np
 from scipy import sparse
 from sklearn.utils.validation import check_is_fitted
 
-from evenhand.multilabel.decoding import Decoder, PooledCalibration, decoder_from_state
-from evenhand.multilabel.decoding.thresholds import LabelThresholds
+from evenhand.multilabel.decoding import PooledCalibration, decoders_from_states
 from evenhand.multilabel.estimator import CuriosityGameClassifier, DecoderName
+from evenhand.multilabel.extreme import state as trees
+from evenhand.multilabel.extreme.estimator import ExtremeGameClassifier
 from evenhand.multilabel.fusion import Fusion
 from evenhand.multilabel.game import Space
 from evenhand.multilabel.players import LinearPlayer
@@ -26,15 +27,18 @@ from evenhand.multilabel.storage import (
     Kind,
     array_entry,
     entry,
+    kind_of,
     names_entry,
     names_state,
     read_folder,
+    sizes_entry,
     write_folder,
 )
 from evenhand.multilabel.training import TrainedTeam
 from evenhand.multilabel.views import TextViews, Views
 
 _KIND = Kind("evenhand model", 1, "model.json")
+_TREES = Kind("evenhand label trees", 1, "model.json")
 _NOT_OF_THE_MODEL = {"checkpoint"}  # where a training kept its files says nothing about the model
 
 
@@ -44,7 +48,7 @@ class Model:
 
     Parameters
     ----------
-    classifier : CuriosityGameClassifier
+    classifier : CuriosityGameClassifier or ExtremeGameClassifier
         Fitted.
     text_views : TextViews, optional
         Fitted on the training texts, where the classifier was trained on texts.
@@ -58,7 +62,7 @@ class Model:
         If the text views are not the views that the classifier was trained on, or a note is no text.
     """
 
-    classifier: CuriosityGameClassifier
+    classifier: CuriosityGameClassifier | ExtremeGameClassifier
     text_views: TextViews | None = None
     notes: Mapping[str, str] = field(default_factory=dict)
 
@@ -141,15 +145,16 @@ def save_model(model: Model, folder: str | os.PathLike[str]) -> None:
     >>> bool((loaded.classifier.predict_proba(data.X) == classifier.predict_proba(data.X)).all())
     True
     """
+    is_game = isinstance(model.classifier, CuriosityGameClassifier)
     state: dict[str, Any] = {
         "notes": dict(model.notes),
-        "classifier": _classifier_state(model.classifier),
+        "classifier": _game_state(model.classifier) if is_game else trees.classifier_state(model.classifier),
         "text_views": None,
     }
     if model.text_views is not None:
         text_state, arrays = model.text_views.get_state()
         state["text_views"] = {"state": text_state, "arrays": arrays}
-    write_folder(folder, _KIND, state)
+    write_folder(folder, _KIND if is_game else _TREES, state)
 
 
 def load_model(folder: str | os.PathLike[str]) -> Model:
@@ -162,27 +167,35 @@ def load_model(folder: str | os.PathLike[str]) -> Model:
     Returns
     -------
     Model
-        It predicts the same to the bit.
+        It predicts the same to the bit. The weights of label trees are mapped from the file: memory holds
+        what searches have reached, and gives it back where memory is short. The folder must then stay as it
+        is while the model is in use.
 
     Raises
     ------
     FolderError
         If the folder is no model, is of a newer version, or is damaged; the message names the place.
+
+    Notes
+    -----
+    Everything is checked when it is loaded, which reads the file once from end to end.
     """
-    state = read_folder(folder, _KIND)
+    kind = kind_of(folder, (_KIND, _TREES))
+    state = read_folder(folder, kind, mapped=kind is _TREES)
     try:
         text_views = entry(state, "text_views", dict, type(None))
         if text_views is not None:
             text_views = TextViews.from_state(
                 entry(text_views, "state", dict), entry(text_views, "arrays", dict)
             )
-        classifier = _classifier_from(entry(state, "classifier", dict))
+        rebuild = _game_from if kind is _KIND else trees.classifier_from
+        classifier = rebuild(entry(state, "classifier", dict))
         return Model(classifier, text_views, entry(state, "notes", dict))
     except (ValueError, TypeError, ArithmeticError, AttributeError) as error:  # as a wrong type may bring
         raise FolderError(f"{os.fspath(folder)}: {error}") from error
 
 
-def _classifier_state(classifier: CuriosityGameClassifier) -> dict[str, Any]:
+def _game_state(classifier: CuriosityGameClassifier) -> dict[str, Any]:
     params = classifier.get_params(deep=False)
     team, calibration = classifier.team_, classifier.calibration_
     names = getattr(classifier, "feature_names_in_", None)
@@ -206,7 +219,7 @@ def _classifier_state(classifier: CuriosityGameClassifier) -> dict[str, Any]:
     }
 
 
-def _classifier_from(state: dict[str, Any]) -> CuriosityGameClassifier:
+def _game_from(state: dict[str, Any]) -> CuriosityGameClassifier:
     classifier = _with_params(entry(state, "params", dict))
     counts = array_entry(state, "label_counts", ["int64"], (None,))
     if not len(counts) or (counts < 0).any():
@@ -218,7 +231,7 @@ def _classifier_from(state: dict[str, Any]) -> CuriosityGameClassifier:
         classifier.held_out_f1_ = array_entry(state, "held_out_f1", ["float64"], (len(counts),))
     classifier.n_train_ = entry(state, "n_train", int)
     classifier.sparse_labels_ = entry(state, "sparse_labels", bool)
-    classifier.views_ = _view_sizes(entry(state, "views", dict))
+    classifier.views_ = sizes_entry(state, "views")
     classifier.n_features_in_ = sum(classifier.views_.values())
     if entry(state, "feature_names_in", dict, type(None)) is not None:
         names = names_entry(state, "feature_names_in", classifier.n_features_in_)
@@ -229,7 +242,9 @@ def _classifier_from(state: dict[str, Any]) -> CuriosityGameClassifier:
     if calibration is not None:
         classifier.calibration_ = PooledCalibration.from_state(calibration)
         _check_size("the calibration", len(classifier.calibration_.buckets_), len(counts))
-    classifier.decoders_ = _decoders_from(entry(state, "decoders", dict), len(counts))
+    classifier.decoders_ = decoders_from_states(
+        entry(state, "decoders", dict), get_args(DecoderName), len(counts)
+    )
     return classifier
 
 
@@ -258,23 +273,6 @@ def _team_from(state: dict[str, Any], views: dict[str, int], n_labels: int) -> T
     if space not in get_args(Space) or not all(isinstance(record, dict) for record in history):
         raise FolderError("the team's space or history is damaged")
     return TrainedTeam(players, fusion, space, tuple(history))
-
-
-def _decoders_from(states: dict[str, Any], n_labels: int) -> dict[str, Decoder]:
-    if set(states) != set(get_args(DecoderName)):
-        raise FolderError(f"the decoders are {', '.join(states)}; {', '.join(get_args(DecoderName))} belong")
-    decoders = {name: decoder_from_state(entry(states, name, dict)) for name in get_args(DecoderName)}
-    for decoder in decoders.values():
-        if isinstance(decoder, LabelThresholds) and decoder.thresholds_ is not None:
-            _check_size("a decoder", len(decoder.thresholds_), n_labels)
-    return decoders
-
-
-def _view_sizes(views: dict[str, Any]) -> dict[str, int]:
-    for name in views:
-        if entry(views, name, int) < 1:
-            raise FolderError(f"view {name!r} has {views[name]} features; the file is damaged")
-    return views
 
 
 def _check_size(what: str, found: int, n_labels: int) -> None:

@@ -135,6 +135,28 @@ def read_folder(folder: str | os.PathLike[str], kind: Kind, *, mapped: bool = Fa
     return joined
 
 
+def kind_of(folder: str | os.PathLike[str], kinds: Sequence[Kind]) -> Kind:
+    """Which of these kinds of state a folder holds; the first where it holds none of them.
+
+    Parameters
+    ----------
+    folder : path-like
+    kinds : sequence of Kind
+
+    Returns
+    -------
+    Kind
+        `read_folder` says what is wrong, if anything is.
+    """
+    for kind in kinds:
+        try:
+            _read_document(Path(folder), kind, any_version=True)
+        except FolderError:
+            continue
+        return kind
+    return kinds[0]
+
+
 def entry(state: Any, name: str, *types: type) -> Any:
     """A field of a state that was read, of one of these types.
 
@@ -254,6 +276,32 @@ def sparse_entry(state: Any, name: str, kind: type[_Sparse]) -> _Sparse:
     except (ValueError, TypeError, OverflowError) as error:
         raise FolderError(f"the sparse array {name!r} is damaged: {error}") from error
     return matrix
+
+
+def sizes_entry(state: Any, name: str) -> dict[str, int]:
+    """A mapping of names to sizes, of a state that was read.
+
+    Parameters
+    ----------
+    state : Any
+        Should be a dict.
+    name : str
+        Of the field.
+
+    Returns
+    -------
+    dict of str to int
+
+    Raises
+    ------
+    FolderError
+        If it is missing, or a size is no whole number of at least 1.
+    """
+    sizes: dict[str, int] = entry(state, name, dict)
+    for one in sizes:
+        if entry(sizes, one, int) < 1:
+            raise FolderError(f"{name}: {one!r} has {sizes[one]}; the file is damaged")
+    return sizes
 
 
 def names_state(names: npt.NDArray[Any]) -> dict[str, Any]:

@@ -317,9 +317,9 @@ class TestAddLabels:
 class TestPredict:
     def test_label_sets_by_thresholds_of_unseen_instances(self, data):
         model = fit_rows(data, slice(0, 500))
-        with pytest.raises(NotFittedError, match="Call fit_decoder"):
+        with pytest.raises(NotFittedError, match="call fit_decoders"):
             model.predict(data.X[700:])
-        model.fit_decoder(data.X[500:700], data.Y[500:700])
+        model.fit_decoders(data.X[500:700], data.Y[500:700])
         sets = model.predict(data.X[700:])
         best = GlobalThreshold("micro").fit(model.predict_topk(data.X[500:700], 50), data.Y[500:700])
         assert (sets != best.decode(model.predict_topk(data.X[700:], 50))).nnz == 0
@@ -328,7 +328,8 @@ class TestPredict:
 
     @pytest.mark.parametrize("decoder", ["micro", "macro", "per_label"])
     def test_every_decoder(self, data, decoder):
-        model = fit_rows(data, slice(0, 500), decoder=decoder).fit_decoder(data.X[500:700], data.Y[500:700])
+        model = fit_rows(data, slice(0, 500), decoder=decoder).fit_decoders(data.X[500:700], data.Y[500:700])
+        assert (model.predict(data.X[700:]) != model.predict(data.X[700:], decoder)).nnz == 0
         assert f1(data.Y[700:], model.predict(data.X[700:])).micro > 0.4
 
 

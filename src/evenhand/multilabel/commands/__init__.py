@@ -82,18 +82,42 @@ def train(
         typer.Option(metavar="LIST", help="Views of texts. (default: words,word_pairs,characters)"),
     ] = None,
     min_df: Annotated[int, typer.Option(help="A term counts from this many texts on.")] = 2,
+    method: Annotated[
+        Literal["auto", "game", "trees"],
+        typer.Option(
+            help="trees: label trees, for tens to hundreds of thousands of labels. auto: trees where"
+            " instances x labels are more than 268 million."
+        ),
+    ] = "auto",
     rarity_reward: Annotated[float, typer.Option(help="α: reward for rare labels.")] = 3.0,
     disagreement_reward: Annotated[
-        float, typer.Option(help="β: reward where players disagree; from the first of --rounds on.")
-    ] = 1.0,
+        float | None,
+        typer.Option(
+            help="β: reward where players disagree; from the first of --rounds on."
+            " (default: 1, and 0 for label trees)",
+            show_default=False,
+        ),
+    ] = None,
     own_share: Annotated[
-        float,
-        typer.Option(help="η: share of the payoff for a player's own score in --rounds; 0: all the team's."),
-    ] = 1.0,
-    payoff: Annotated[Literal["squared_hinge", "log_likelihood"], typer.Option()] = "squared_hinge",
+        float | None,
+        typer.Option(
+            help="η: share of the payoff for a player's own score in --rounds; 0: all the team's."
+            " (default: 1)",
+            show_default=False,
+        ),
+    ] = None,
+    payoff: Annotated[
+        Literal["squared_hinge", "log_likelihood"] | None,
+        typer.Option(help="(default: squared_hinge)", show_default=False),
+    ] = None,
     c: Annotated[float, typer.Option("--C", help="Strength of the losses against the L2 prior.")] = 0.3,
-    rounds: Annotated[int, typer.Option(help="Rounds of best response after the first.")] = 0,
-    folds: Annotated[int, typer.Option(help="Folds of the cross-fitting.")] = 3,
+    rounds: Annotated[
+        int | None,
+        typer.Option(help="Rounds of best response after the first. (default: 0)", show_default=False),
+    ] = None,
+    folds: Annotated[
+        int | None, typer.Option(help="Folds of the cross-fitting. (default: 3)", show_default=False)
+    ] = None,
     decoder: Annotated[_Decoder, typer.Option(help="How the model decides on labels by default.")] = "micro",
     seed: Annotated[int, typer.Option(help="The same seed gives the same model.")] = 0,
     jobs: Annotated[int, typer.Option(help="Threads; -1 for all cores.")] = -1,
@@ -114,7 +138,9 @@ def train(
         "payoff": payoff, "C": c,
         "rounds": rounds, "n_folds": folds, "decoder": decoder, "random_state": seed, "n_jobs": jobs,
     }  # fmt: skip
-    train_model(data, out, reading, options, views=views, min_df=min_df, overwrite=overwrite)
+    train_model(
+        data, out, reading, options, method=method, views=views, min_df=min_df, overwrite=overwrite
+    )  # fmt: skip
 
 
 @app.command(epilog="Example:\n\nevenhand multilabel evaluate model test.csv --labels labels.csv")

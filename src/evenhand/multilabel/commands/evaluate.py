@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 from scipy import sparse
 
-from evenhand.multilabel.commands.shared import label_names, per_cent, read_data
+from evenhand.multilabel.commands.shared import check_decoder, label_names, per_cent, read_data
 from evenhand.multilabel.data import MultilabelData
+from evenhand.multilabel.estimator import CuriosityGameClassifier
 from evenhand.multilabel.metrics import BucketRow, Report, evaluate, label_table
 from evenhand.multilabel.model_io import Model, load_model
 from evenhand.multilabel.progress import progress_bar
@@ -61,6 +62,7 @@ def evaluate_model(
     model = load_model(folder)
     classifier = model.classifier
     name = decoder or classifier.decoder
+    check_decoder(model, name)
     data, unknown = align(read_data(path, reading, model), model)
     scores, sets = score(model, data.X, name, at_least=max(ranks))
     n_more = data.n_labels - len(classifier.classes_)
@@ -117,12 +119,14 @@ def score(model: Model, X: Any, decoder: str, *, at_least: int) -> tuple[Scores,
     Returns
     -------
     scores : ndarray or csr_array, shape (n, L)
-        Of all labels, or where these would take more than a GiB, of the 100 most probable of each instance.
+        Of all labels; of the 100 most probable of each instance where all would take more than a GiB, and by
+        label trees, which name no others.
     sets : csr_array, shape (n, L)
     """
     classifier, n = model.classifier, X.shape[0]
-    dense = n * len(classifier.classes_) * 4 <= _DENSE_BYTES
-    if not dense:
+    is_game = isinstance(classifier, CuriosityGameClassifier)
+    dense = is_game and n * len(classifier.classes_) * 4 <= _DENSE_BYTES
+    if is_game and not dense:
         say(f"All scores would not fit: the {_CANDIDATES} most probable labels of each instance are ranked.")
     scores: list[Any] = []
     sets: list[Any] = []

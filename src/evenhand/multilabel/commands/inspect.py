@@ -7,6 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from evenhand.multilabel.commands.shared import label_names, per_cent, show_rounds
+from evenhand.multilabel.estimator import CuriosityGameClassifier
+from evenhand.multilabel.extreme.estimator import ExtremeGameClassifier
 from evenhand.multilabel.metrics import by_bucket, frequency_deciles
 from evenhand.multilabel.model_io import Model, load_model
 from evenhand.terminal import show_table, tell
@@ -30,10 +32,13 @@ def inspect_model(folder: Path, hardest: int) -> None:
         raise ValueError(f"--hardest is {hardest}; it must be at least 0")
     model = load_model(folder)
     _show_head(model)
-    _show_players(model)
-    _show_shares(model)
+    if isinstance(model.classifier, ExtremeGameClassifier):
+        _show_trees(model.classifier)
+        return
+    _show_players(model.classifier)
+    _show_shares(model.classifier)
     show_rounds(model)
-    _show_hardest(model, hardest)
+    _show_hardest(model.classifier, label_names(model), hardest)
 
 
 def _show_head(model: Model) -> None:
@@ -46,18 +51,33 @@ def _show_head(model: Model) -> None:
     tell("\n".join(lines))
 
 
-def _show_players(model: Model) -> None:
+def _show_trees(classifier: ExtremeGameClassifier) -> None:
+    rows = [
+        (
+            player.view,
+            classifier.views_[player.view],
+            int(owned.sum()),
+            " - ".join(f"{size:,}" for size in player.tree.sizes),
+            sum(len(level.value) for level in player.levels),
+        )
+        for player, owned in zip(classifier.players_, classifier.owners_)
+    ]
+    columns = ("view", "features", "labels owned", "nodes of each level", "weights stored")
+    show_table("Players, each with a label tree", columns, rows)
+
+
+def _show_players(classifier: CuriosityGameClassifier) -> None:
     rows = [
         (player.view, player.weights.shape[0] - 1, int(player.owned.sum()), int(player.weights.nnz))
-        for player in model.classifier.team_.players
+        for player in classifier.team_.players
     ]
     show_table("Players", ("view", "features", "labels owned", "weights stored"), rows)
 
 
-def _show_shares(model: Model) -> None:
+def _show_shares(classifier: CuriosityGameClassifier) -> None:
     """Who speaks for which labels: each player's mean share of Σω by label frequency."""
-    players, fusion = model.classifier.team_.players, model.classifier.team_.fusion
-    counts = model.classifier.label_counts_
+    players, fusion = classifier.team_.players, classifier.team_.fusion
+    counts = classifier.label_counts_
     weights = np.where([player.owned for player in players], fusion.weights, 0.0)
     total = weights.sum(0)
     # A label whose weights are all 0 has no share to show; one without a positive was never learnt.
@@ -78,13 +98,12 @@ def _show_shares(model: Model) -> None:
     )
 
 
-def _show_hardest(model: Model, n: int) -> None:
+def _show_hardest(classifier: CuriosityGameClassifier, names: list[str], n: int) -> None:
     """Of equally low F1 the commonest label first: there a failure costs most."""
-    counts, f1 = model.classifier.label_counts_, model.classifier.held_out_f1_
+    counts, f1 = classifier.label_counts_, classifier.held_out_f1_
     if f1 is None:
         tell("\nHardest labels: not known, since this model was trained without folds (n_folds 0).")
         return
-    names = label_names(model)
     seen = np.flatnonzero(counts)
     order = seen[np.lexsort((-counts[seen], f1[seen]))][:n]
     show_table(

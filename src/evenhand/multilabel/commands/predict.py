@@ -15,9 +15,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy import sparse
 
-from evenhand.multilabel.commands.shared import label_names, read_data, reading_of
+from evenhand.multilabel.commands.shared import check_decoder, label_names, read_data, reading_of
 from evenhand.multilabel.data import DataError
 from evenhand.multilabel.decoding import MacroF1
+from evenhand.multilabel.extreme.estimator import ExtremeGameClassifier
+from evenhand.multilabel.extreme.players import NAMED
 from evenhand.multilabel.model_io import Model, load_model
 from evenhand.multilabel.progress import progress_bar
 from evenhand.terminal import replacing
@@ -83,6 +85,7 @@ def predict_labels(
     if top_k is not None and top_k < 1:
         raise ValueError(f"--top-k is {top_k}; it must be at least 1")
     model = load_model(folder)
+    check_decoder(model, decoder)
     labels = label_names(model)
     # macro-F1 weighs all instances against each other, so they stay together.
     together = decoder is not None and isinstance(model.classifier.decoders_[decoder], MacroF1)
@@ -174,6 +177,9 @@ def _top_k(model: Model, batch: Batch, k: int) -> sparse.csr_array[Any]:
 
 def _sets(model: Model, batch: Batch, decoder: str) -> sparse.csr_array[Any]:
     """Label sets that hold their probabilities; one of 0 stays stored."""
+    if isinstance(model.classifier, ExtremeGameClassifier):
+        scores = model.classifier.predict_topk(model.views(batch.X), NAMED)
+        return sparse.csr_array(model.classifier.decoders_[decoder].decode(scores).multiply(scores))
     probabilities = model.classifier.predict_proba(model.views(batch.X))
     chosen = model.classifier.decoders_[decoder].decode(probabilities)
     rows = np.repeat(np.arange(chosen.shape[0]), np.diff(chosen.indptr))

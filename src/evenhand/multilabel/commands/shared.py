@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from evenhand.multilabel.data import MultilabelData
+from evenhand.multilabel.extreme.estimator import ExtremeGameClassifier
 from evenhand.multilabel.model_io import Model
 from evenhand.multilabel.readers import read, reader_of
 from evenhand.terminal import show_table
@@ -72,6 +73,25 @@ def reading_of(model: Model) -> dict[str, Any]:
     return found
 
 
+def check_decoder(model: Model, decoder: str | None) -> None:
+    """Refuse a decoder that the model does not have.
+
+    Raises
+    ------
+    ValueError
+    """
+    known = getattr(model.classifier, "decoders_", {})
+    if decoder is not None and decoder not in known:
+        raise ValueError(
+            f"the model has no decoder {decoder!r}; "
+            + (
+                f"choose one of {', '.join(known)}"
+                if known
+                else "fit_decoders was not called before it was saved"
+            )
+        )
+
+
 def label_names(model: Model) -> list[str]:
     """The labels of a model as texts, which is what readers call them."""
     return [str(name) for name in model.classifier.classes_]
@@ -80,6 +100,8 @@ def label_names(model: Model) -> list[str]:
 def show_rounds(model: Model) -> None:
     """Print the record of the game's rounds."""
     classifier = model.classifier
+    if isinstance(classifier, ExtremeGameClassifier):
+        return  # has one
     seen = "out-of-fold" if classifier.n_folds else "on the training instances"
     rows = [[one.get(key) for key in _ROUND] for one in classifier.team_.history]
     show_table(f"Rounds, {seen}", tuple(_ROUND.values()), rows)

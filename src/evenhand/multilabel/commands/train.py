@@ -13,9 +13,14 @@ import numpy as np
 from evenhand.multilabel.commands.shared import read_data, reading_note, show_rounds
 from evenhand.multilabel.data import MultilabelData
 from evenhand.multilabel.estimator import CuriosityGameClassifier
+from evenhand.multilabel.extreme.estimator import ExtremeGameClassifier
 from evenhand.multilabel.model_io import Model, save_model
+from evenhand.multilabel.splitting import group_split
 from evenhand.multilabel.views import TextViews, Views
 from evenhand.terminal import as_cell, say, show_table, tell, waiting
+
+_MOST_BYTES = 1 << 30
+_GAME_ONLY = ("own_share", "payoff", "rounds", "n_folds")
 
 TEXT_PRUNE = 0.01
 """Smaller weights are dropped from models of texts, whose TF-IDF rows have length 1; see `prune`."""
@@ -27,6 +32,7 @@ def train_model(
     reading: Mapping[str, Any],
     options: Mapping[str, Any],
     *,
+    method: str,
     views: str | None,
     min_df: int,
     overwrite: bool,
@@ -37,8 +43,12 @@ def train_model(
     ----------
     path, out : Path
         The data, and the model's folder.
-    reading, options : mapping
-        Options of the reader and of the classifier.
+    method : {"auto", "game", "trees"}
+        "auto": label trees where the team's scores of all training instances would take more than a GiB.
+    reading : mapping
+        Options of the reader.
+    options : mapping
+        Options of the classifier; None where they were not given.
     views : str, optional
         Views of texts, parted by commas.
     min_df : int
@@ -52,17 +62,24 @@ def train_model(
         If an option or the data are wrong, or `out` is taken.
     """
     partial = out.with_name(f"{out.name}.partial")
-    classifier = CuriosityGameClassifier(**options, checkpoint=str(partial), verbose=True)
-    classifier.check_options()
+    given = {name: value for name, value in options.items() if value is not None}
+    CuriosityGameClassifier(**given).check_options()
     check_place(out, overwrite)
     started = time.perf_counter()
     with waiting(f"Reading {path}"):
         data = read_data(path, reading)
-    text_views = _text_views(data, views, min_df)
-    if text_views is not None:
-        classifier.set_params(prune=TEXT_PRUNE)
+    if method == "auto":
+        method = "trees" if data.n_instances * data.n_labels * 4 > _MOST_BYTES else "game"
+    notes = {"reading": reading_note(reading)}
     try:
-        model = fit_model(classifier, data, text_views, {"reading": reading_note(reading)})
+        if method == "trees":
+            model = fit_trees(data, _text_views(data, views, min_df, "words"), given, notes, partial)
+        else:
+            classifier = CuriosityGameClassifier(**given, checkpoint=str(partial), verbose=True)
+            text_views = _text_views(data, views, min_df)
+            if text_views is not None:
+                classifier.set_params(prune=TEXT_PRUNE)
+            model = fit_model(classifier, data, text_views, notes)
     except KeyboardInterrupt:
         say(f"Stopped. The same command takes the training up again; what is done so far is in {partial}.")
         raise
@@ -102,9 +119,65 @@ def fit_model(
     return Model(classifier, text_views, {"data": data.source, **notes})
 
 
-def _text_views(data: MultilabelData, views: str | None, min_df: int) -> TextViews | None:
+def fit_trees(
+    data: MultilabelData,
+    text_views: TextViews | None,
+    options: Mapping[str, Any],
+    notes: Mapping[str, str],
+    partial: Path,
+) -> Model:
+    """Label trees for the data: thresholds from trees that a tenth was kept from, then trees of all.
+
+    Parameters
+    ----------
+    data : MultilabelData
+    text_views : TextViews, optional
+        Not fitted; for texts.
+    options : mapping
+        Of the classifier.
+    notes : mapping of str to str
+    partial : Path
+        Folder for the checkpoints of both trainings.
+
+    Returns
+    -------
+    Model
+
+    Raises
+    ------
+    ValueError
+        If an option belongs to the game without trees.
+    """
+    if strange := [name for name in _GAME_ONLY if name in options]:
+        raise ValueError(f"label trees have no {strange[0]}; leave it out, or give --method game")
+    classifier = ExtremeGameClassifier(**options, verbose=True)
+    classifier.check_options()
+    X: Any = data.X
+    if text_views is None:
+        classifier.set_params(prune=0.0)  # whose size suits rows of length 1, as those of texts are
+    else:
+        with waiting("Making views of the texts"):
+            X = text_views.fit_transform(data.X)
+    views = Views.of(X)
+    groups = np.arange(data.n_instances) if data.groups is None else data.groups
+    parts = group_split(groups, {"train": 0.9, "held out": 0.1}, seed=classifier.random_state)
+    rows, unseen = parts["train"], parts["held out"]
+    say("Learning thresholds: label trees of nine tenths of the instances, measured on the last.")
+    classifier.set_params(checkpoint=str(partial / "nine-tenths"))
+    classifier.fit(views[rows], data.Y[rows]).fit_decoders(views[unseen], data.Y[unseen])
+    decoders = classifier.decoders_
+    say("Learning label trees of all instances.")
+    classifier.set_params(checkpoint=str(partial / "all")).fit(views, data.Y)
+    classifier.decoders_ = decoders
+    classifier.classes_ = np.array(data.label_names, dtype=object)
+    return Model(classifier, text_views, {"data": data.source, **notes})
+
+
+def _text_views(
+    data: MultilabelData, views: str | None, min_df: int, usual: str = "words,word_pairs,characters"
+) -> TextViews | None:
     if data.kind == "text":
-        names = ("words", "word_pairs", "characters") if views is None else tuple(views.split(","))
+        names = tuple((views or usual).split(","))
         return TextViews(names, min_df=min_df)
     if views is not None:
         raise ValueError(f"{data.source} holds features, not texts; leave --views out")

@@ -1,5 +1,6 @@
 """Scores to label sets: thresholds, top-k, re-ranking, macro-F1; and scores to probabilities."""
 
+from collections.abc import Sequence
 from typing import TypeVar
 
 from evenhand.multilabel.decoding.calibration import IsotonicCalibration, PlattCalibration
@@ -23,6 +24,7 @@ __all__ = [
     "TopK",
     "calibration_from_state",
     "decoder_from_state",
+    "decoders_from_states",
     "expected_macro_f1",
     "rerank",
 ]
@@ -59,6 +61,40 @@ def decoder_from_state(state: State) -> Decoder:
     TopK(k=3)
     """
     return _class_of(state, _DECODERS).from_state(state)
+
+
+def decoders_from_states(states: dict[str, State], names: Sequence[str], n_labels: int) -> dict[str, Decoder]:
+    """The decoders of a model by name.
+
+    Parameters
+    ----------
+    states : dict
+        As returned by the decoders' `get_state`.
+    names : sequence of str
+        The decoders that there must be.
+    n_labels : int
+        Labels of the model.
+
+    Returns
+    -------
+    dict of str to Decoder
+
+    Raises
+    ------
+    ValueError
+        If there are others, or one is damaged or for another number of labels.
+    """
+    if set(states) != set(names):
+        raise ValueError(f"the decoders are {', '.join(states)}; {', '.join(names)} belong")
+    decoders = {name: decoder_from_state(states[name]) for name in names}
+    for name, decoder in decoders.items():
+        thresholds = decoder.thresholds_ if isinstance(decoder, LabelThresholds) else None
+        if thresholds is not None and len(thresholds) != n_labels:
+            raise ValueError(
+                f"decoder {name!r} is for {len(thresholds)} labels, but there are {n_labels};"
+                " the file is damaged"
+            )
+    return decoders
 
 
 def calibration_from_state(state: State) -> Calibration:

@@ -13,13 +13,13 @@ from scipy import sparse
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
-from evenhand.multilabel.decoding import GlobalThreshold, LabelThresholds
+from evenhand.multilabel.decoding import Decoder, GlobalThreshold, LabelThresholds
 from evenhand.multilabel.extreme.curiosity import doubts
 from evenhand.multilabel.extreme.forest import Forest, as_rows
 from evenhand.multilabel.extreme.levels import MOST_CHILDREN
 from evenhand.multilabel.extreme.node import TreeSettings
 from evenhand.multilabel.extreme.payoffs import owned_only, paid, shifted
-from evenhand.multilabel.extreme.players import TreePlayer
+from evenhand.multilabel.extreme.players import NAMED, TreePlayer
 from evenhand.multilabel.extreme.training import ROWS_PER_SEARCH
 from evenhand.multilabel.features import as_views
 from evenhand.multilabel.game import rarity
@@ -38,8 +38,6 @@ from evenhand.multilabel.targets import Targets, as_known_targets, as_targets, n
 from evenhand.multilabel.views import Views, player_views
 
 DecoderName = Literal["micro", "macro", "per_label"]
-
-_LEAST_NAMED = 50  # labels that each player names for an instance, so that players' lists overlap
 
 
 class ExtremeGameClassifier(BaseEstimator):  # type: ignore[misc]
@@ -78,7 +76,8 @@ class ExtremeGameClassifier(BaseEstimator):  # type: ignore[misc]
     prune : float
         Weights up to this size are dropped, biases are kept; it suits rows of length 1.
     decoder : {"micro", "macro", "per_label"}
-        What the thresholds of `predict` are best for, see `fit_decoder`.
+        How `predict` decides: one threshold that is best for micro-F1 or for macro-F1, or thresholds per
+        label; they are learnt by `fit_decoders`.
     checkpoint : str, optional
         A folder where training keeps each solved node. A `fit` that was interrupted takes up from there with
         the same results to the bit; one with other data or options is refused. Delete it when the model is
@@ -96,8 +95,8 @@ class ExtremeGameClassifier(BaseEstimator):  # type: ignore[misc]
     classes_ : ndarray, shape (L,)
         Label names: the tags or column names that y came with, else 0 to L − 1.
     players_ : list of TreePlayer
-    decoder_ : GlobalThreshold or LabelThresholds
-        After `fit_decoder`.
+    decoders_ : dict of str to Decoder
+        After `fit_decoders`.
     owners_ : ndarray of bool, shape (N, L)
     label_counts_ : ndarray of int64, shape (L,)
         n_c, training positives of each label.
@@ -206,7 +205,7 @@ class ExtremeGameClassifier(BaseEstimator):  # type: ignore[misc]
             tail_owners=self.tail_owners,
             seed=self.random_state,
         )
-        self.__dict__.pop("decoder_", None)  # of an earlier fit
+        self.__dict__.pop("decoders_", None)  # of an earlier fit
         folder = None
         if self.checkpoint is not None:
             folder = ResumableFolder(self.checkpoint, self._fingerprint(views, names, targets.labels))
@@ -300,7 +299,7 @@ class ExtremeGameClassifier(BaseEstimator):  # type: ignore[misc]
         new = self._forest(None).grown(views, views.names[:1], [payoffs], first=first)
         old = [replace(player, tree=replace(player.tree, n_labels=n_old + n_new)) for player in self.players_]
         self.players_ = old + new
-        self.__dict__.pop("decoder_", None)  # has no threshold for them
+        self.__dict__.pop("decoders_", None)  # they hold no threshold for them
         return self
 
     def check_options(self) -> None:
@@ -378,7 +377,7 @@ class ExtremeGameClassifier(BaseEstimator):  # type: ignore[misc]
             )
         return targets.names
 
-    def fit_decoder(self, X: Any, y: Any) -> Self:
+    def fit_decoders(self, X: Any, y: Any) -> Self:
         """Choose the thresholds of `predict` on instances that training has not seen.
 
         Parameters
@@ -398,23 +397,23 @@ class ExtremeGameClassifier(BaseEstimator):  # type: ignore[misc]
             If the data are wrong.
         """
         check_is_fitted(self)
-        scores = self.predict_topk(X, _LEAST_NAMED)
+        scores = self.predict_topk(X, NAMED)
         labels = as_known_targets(y, scores.shape[0], self.classes_)
-        self.decoder_: GlobalThreshold | LabelThresholds
-        if self.decoder == "per_label":
-            self.decoder_ = LabelThresholds().fit(scores, labels)
-        else:
-            self.decoder_ = GlobalThreshold(cast("Literal['micro', 'macro']", self.decoder)).fit(
-                scores, labels
-            )
+        self.decoders_: dict[str, Decoder] = {
+            "micro": GlobalThreshold("micro").fit(scores, labels),
+            "macro": GlobalThreshold("macro").fit(scores, labels),
+            "per_label": LabelThresholds().fit(scores, labels),
+        }
         return self
 
-    def predict(self, X: Any) -> sparse.csr_array[Any]:
-        """Label sets: labels whose scores reach the thresholds of `fit_decoder`.
+    def predict(self, X: Any, decoder: str | None = None) -> sparse.csr_array[Any]:
+        """Label sets: labels whose scores reach the thresholds of `fit_decoders`.
 
         Parameters
         ----------
         X : as in `fit`
+        decoder : {"micro", "macro", "per_label"}, optional
+            Instead of the estimator's own.
 
         Returns
         -------
@@ -427,10 +426,11 @@ class ExtremeGameClassifier(BaseEstimator):  # type: ignore[misc]
         NotFittedError
             If there are no thresholds yet.
         """
-        check_is_fitted(
-            self, "decoder_", msg="Call fit_decoder with unseen instances first, or use predict_topk."
-        )
-        return self.decoder_.decode(self.predict_topk(X, _LEAST_NAMED))
+        message = "There are no thresholds yet: call fit_decoders with unseen instances, or use predict_topk."
+        check_is_fitted(self, "decoders_", msg=message)
+        name = self.decoder if decoder is None else decoder
+        check_choice("decoder", name, get_args(DecoderName))
+        return self.decoders_[name].decode(self.predict_topk(X, NAMED))
 
     def label_sets(self, Y: Any) -> list[tuple[Any, ...]]:
         """The names of the labels of each row of what `predict` or `predict_topk` returned.
@@ -469,13 +469,13 @@ class ExtremeGameClassifier(BaseEstimator):  # type: ignore[misc]
         check_is_fitted(self)
         k = as_positive_int(k, "k")
         views = as_views(self, X, reset=False)
-        found = zip(*(self._said(player, views, max(k, _LEAST_NAMED)) for player in self.players_))
+        found = zip(*(self._said(player, views, max(k, NAMED)) for player in self.players_))
         share = (1 / self.owners_.sum(axis=0)).astype(np.float32)
         best = [top_k(_mean(parts, share), k) for parts in found]
         return sparse.csr_array(sparse.vstack(best, format="csr"))
 
     def _said(
-        self, player: TreePlayer, views: Views, n_named: int = _LEAST_NAMED
+        self, player: TreePlayer, views: Views, n_named: int = NAMED
     ) -> Iterator[sparse.csr_array[Any]]:
         """What a player says, some instances at a time."""
         features = as_rows(views.blocks[player.view])

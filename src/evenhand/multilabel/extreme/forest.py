@@ -12,14 +12,13 @@ from scipy import sparse
 from evenhand.multilabel.extreme.checkpoint import BlockStore
 from evenhand.multilabel.extreme.label_tree import build_label_tree
 from evenhand.multilabel.extreme.node import TreeSettings
-from evenhand.multilabel.extreme.players import TreePlayer
+from evenhand.multilabel.extreme.players import NAMED, TreePlayer
 from evenhand.multilabel.extreme.training import train_tree
 from evenhand.multilabel.progress import progress_bar
 from evenhand.multilabel.resuming import ResumableFolder
 from evenhand.multilabel.views import Block, Views
 
 _FOLDS = 2  # of the cross-fitting
-_NAMED = 50  # labels that a player names for an instance that it has not seen
 
 
 @dataclass(frozen=True)
@@ -125,7 +124,7 @@ class Forest:
             said.append(
                 [
                     player.probabilities(
-                        as_rows(unseen.blocks[player.view]), beam=beam, n_labels=_NAMED, n_jobs=self.n_jobs
+                        as_rows(unseen.blocks[player.view]), beam=beam, n_labels=NAMED, n_jobs=self.n_jobs
                     )
                     for player in players
                 ]

@@ -12,6 +12,8 @@ from evenhand.multilabel.extreme.label_tree import LabelTree
 from evenhand.multilabel.extreme.levels import Level
 from evenhand.multilabel.extreme.training import search
 
+NAMED = 50  # labels that each player names for an instance, so that players' lists overlap
+
 
 @dataclass(frozen=True)
 class TreePlayer:

@@ -9,7 +9,7 @@ from safetensors.numpy import load_file, save
 
 from evenhand.multilabel.datasets import make_long_tail
 from evenhand.multilabel.extreme.estimator import ExtremeGameClassifier
-from evenhand.multilabel.extreme.model_io import load_extreme_model, save_extreme_model
+from evenhand.multilabel.model_io import Model, load_model, save_model
 from evenhand.multilabel.storage import FolderError
 
 
@@ -26,7 +26,7 @@ def model(data):
 
 @pytest.fixture
 def folder(model, tmp_path):
-    save_extreme_model(model, tmp_path / "model")
+    save_model(Model(model), tmp_path / "model")
     return tmp_path / "model"
 
 
@@ -53,7 +53,7 @@ def put(at, value):
 
 
 def test_a_loaded_model_predicts_the_same_to_the_bit(data, model, folder):
-    loaded = load_extreme_model(folder)
+    loaded = load_model(folder)
     before, after = model.predict_topk(data.X, 7), loaded.predict_topk(data.X, 7)
     assert np.array_equal(before.data, after.data)
     assert np.array_equal(before.indices, after.indices)
@@ -64,7 +64,7 @@ def test_a_loaded_model_predicts_the_same_to_the_bit(data, model, folder):
 
 def test_weights_stay_on_disk(folder):
     """They lie in a mapping of the file, not in memory of their own."""
-    loaded = load_extreme_model(folder)
+    loaded = load_model(folder)
     lines = [line.split() for line in Path("/proc/self/maps").read_text().splitlines()]
     mapped = [line[0].split("-") for line in lines if line[-1].startswith(str(folder))]
     assert mapped
@@ -91,7 +91,7 @@ def test_weights_stay_on_disk(folder):
 def test_damaged_arrays_are_refused(folder, name, change, message):
     damage(folder, name, change)
     with pytest.raises(FolderError, match=message):
-        load_extreme_model(folder)
+        load_model(folder)
 
 
 def test_damaged_files_are_refused(folder, tmp_path):
@@ -100,26 +100,26 @@ def test_damaged_files_are_refused(folder, tmp_path):
     content[-1] ^= 1
     file.write_bytes(content)
     with pytest.raises(FolderError, match="changed or damaged"):
-        load_extreme_model(folder)
+        load_model(folder)
     shutil.rmtree(folder)
     with pytest.raises(FolderError, match="is no folder"):
-        load_extreme_model(folder)
+        load_model(folder)
 
 
 def test_bad_options_are_refused(folder):
     document = json.loads((folder / "model.json").read_text())
-    document["state"]["params"]["beam"] = 0
+    document["state"]["classifier"]["params"]["beam"] = 0
     (folder / "model.json").write_text(json.dumps(document))
     with pytest.raises(FolderError, match="beam must be a whole number"):
-        load_extreme_model(folder)
+        load_model(folder)
 
 
 def test_thresholds_views_and_added_labels_come_back(data, tmp_path):
     views = {"left": data.X[:, :70], "right": data.X[:, 70:]}
     model = ExtremeGameClassifier(leaf_size=8, decoder="per_label").fit(views, data.Y[:, :50])
-    model.add_labels(views, data.Y[:, 50:]).fit_decoder(views, data.Y)
-    save_extreme_model(model, tmp_path / "model")
-    loaded = load_extreme_model(tmp_path / "model")
+    model.add_labels(views, data.Y[:, 50:]).fit_decoders(views, data.Y)
+    save_model(Model(model), tmp_path / "model")
+    loaded = load_model(tmp_path / "model").classifier
     assert loaded.views_ == model.views_
     assert (loaded.predict(views) != model.predict(views)).nnz == 0
     loaded.partial_fit(views, data.Y)
@@ -128,7 +128,7 @@ def test_thresholds_views_and_added_labels_come_back(data, tmp_path):
 
 def change_state(folder, change):
     document = json.loads((folder / "model.json").read_text())
-    change(document["state"])
+    change(document["state"]["classifier"])
     (folder / "model.json").write_text(json.dumps(document))
 
 
@@ -137,14 +137,14 @@ def change_state(folder, change):
     [
         (
             lambda state: state["players"][0].update(view="other"),
-            "reads the view 'other', which there is not",
+            "reads the view 'other', which is not there",
         ),
-        (lambda state: state["views"].update(all=3), "do not have as many features"),
-        (lambda state: state.update(decoder={"kind": "TopK", "k": 2}), "TopK is no decoder of an extreme"),
-        (lambda state: state.update(decoder={"kind": "no"}), "no"),
+        (lambda state: state["views"].update(all=0), "views: 'all' has 0"),
+        (lambda state: state.update(decoders={"micro": {"kind": "no"}}), "micro, macro, per_label belong"),
+        (lambda state: state["params"].update(depth=3), "knows no estimator parameter depth"),
     ],
 )
 def test_a_state_that_does_not_fit_is_refused(folder, change, message):
     change_state(folder, change)
     with pytest.raises(FolderError, match=message):
-        load_extreme_model(folder)
+        load_model(folder)

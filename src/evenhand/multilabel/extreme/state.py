@@ -1,115 +1,77 @@
-"""Extreme models on disk: a folder of JSON and safetensors whose weights stay on disk while it predicts."""
+"""Extreme classifiers as a state of numbers and arrays, and back; every part is checked."""
 
 from __future__ import annotations
 
-import os
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
-from sklearn.utils.validation import check_is_fitted
 
-from evenhand.multilabel.decoding import GlobalThreshold, LabelThresholds, decoder_from_state
-from evenhand.multilabel.extreme.estimator import ExtremeGameClassifier
+from evenhand.multilabel.decoding import decoders_from_states
+from evenhand.multilabel.extreme.estimator import DecoderName, ExtremeGameClassifier
 from evenhand.multilabel.extreme.label_tree import LabelTree
 from evenhand.multilabel.extreme.levels import MOST_CHILDREN, Level
 from evenhand.multilabel.extreme.players import TreePlayer
-from evenhand.multilabel.storage import (
-    FolderError,
-    Kind,
-    array_entry,
-    entry,
-    names_entry,
-    names_state,
-    read_folder,
-    write_folder,
-)
-
-_KIND = Kind("evenhand extreme model", 1, "model.json")
+from evenhand.multilabel.storage import FolderError, array_entry, entry, names_entry, names_state, sizes_entry
 
 
-def save_extreme_model(model: ExtremeGameClassifier, folder: str | os.PathLike[str]) -> None:
-    """Write a fitted model to a folder.
+def classifier_state(model: ExtremeGameClassifier) -> dict[str, Any]:
+    """A fitted classifier as a state that `storage.write_folder` takes.
 
     Parameters
     ----------
     model : ExtremeGameClassifier
-    folder : path-like
-        A new folder appears when it is complete. A model that is there already is replaced at one stroke; a
-        folder with anything else in it is refused.
 
-    Raises
-    ------
-    FolderError
-        If the folder holds something else, or a label is neither a text nor a whole number.
-
-    Examples
-    --------
-    >>> import tempfile
-    >>> from evenhand.multilabel.datasets import make_long_tail
-    >>> data = make_long_tail(200, 50, 100, seed=0)
-    >>> model = ExtremeGameClassifier(leaf_size=16).fit(data.X, data.Y)
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     save_extreme_model(model, folder)
-    ...     loaded = load_extreme_model(folder)
-    ...     same = loaded.predict_topk(data.X, 3).data == model.predict_topk(data.X, 3).data
-    >>> bool(same.all())
-    True
+    Returns
+    -------
+    dict
     """
-    check_is_fitted(model)
-    state = {
-        "params": model.get_params(deep=False),
+    params = model.get_params(deep=False)
+    del params["checkpoint"]  # where a training kept its files says nothing about the model
+    names = getattr(model, "feature_names_in_", None)
+    return {
+        "params": params,
         "classes": names_state(model.classes_),
         "label_counts": model.label_counts_,
         "n_train": model.n_train_,
-        "n_features_in": model.n_features_in_,
-        "owners": model.owners_,
         "views": model.views_,
-        "decoder": model.decoder_.get_state() if hasattr(model, "decoder_") else None,
+        "feature_names_in": None if names is None else names_state(names),
+        "owners": model.owners_,
         "players": [_player_state(player) for player in model.players_],
+        "decoders": {name: one.get_state() for name, one in getattr(model, "decoders_", {}).items()},
     }
-    write_folder(folder, _KIND, state)
 
 
-def load_extreme_model(folder: str | os.PathLike[str]) -> ExtremeGameClassifier:
-    """Read a model that `save_extreme_model` wrote; it predicts the same to the bit.
+def classifier_from(state: dict[str, Any]) -> ExtremeGameClassifier:
+    """The classifier whose state this is, fully checked.
 
     Parameters
     ----------
-    folder : path-like
+    state : dict
+        Its arrays may be mapped from a file.
 
     Returns
     -------
     ExtremeGameClassifier
-        Its weights are mapped from the file: memory holds what searches have reached, and gives it back where
-        memory is short. The folder must stay as it is while the model is in use.
 
     Raises
     ------
     FolderError
-        If the folder is no such model, is of another version, or is damaged; the message names the place.
-
-    Notes
-    -----
-    Everything is checked when it is loaded, which reads the file once from end to end.
+        If a part is missing or does not fit the others.
     """
-    state = read_folder(folder, _KIND, mapped=True)
-    try:
-        return _model_from(state)
-    except (ValueError, TypeError) as error:
-        raise FolderError(f"{os.fspath(folder)}: {error}") from error
-
-
-def _model_from(state: dict[str, Any]) -> ExtremeGameClassifier:
     params = entry(state, "params", dict)
-    if unknown := sorted(params.keys() - ExtremeGameClassifier().get_params().keys()):
+    known = ExtremeGameClassifier().get_params().keys() - {"checkpoint"}
+    if unknown := sorted(params.keys() - known):
         raise FolderError(f"this release of evenhand knows no estimator parameter {', '.join(unknown)}")
     model = ExtremeGameClassifier(**params)
     model.check_options()
     model.label_counts_ = array_entry(state, "label_counts", ["int64"], (None,))
     n_labels = len(model.label_counts_)
     model.classes_ = names_entry(state, "classes", n_labels)
-    model.n_train_, model.n_features_in_ = entry(state, "n_train", int), entry(state, "n_features_in", int)
-    model.views_ = _views_from(entry(state, "views", dict), model.n_features_in_)
+    model.n_train_ = entry(state, "n_train", int)
+    model.views_ = sizes_entry(state, "views")
+    model.n_features_in_ = sum(model.views_.values())
+    if entry(state, "feature_names_in", dict, type(None)) is not None:
+        model.feature_names_in_ = names_entry(state, "feature_names_in", model.n_features_in_)
     players = entry(state, "players", list)
     model.owners_ = array_entry(state, "owners", ["bool"], (len(players), n_labels))
     if not players or not model.owners_.any(axis=0).all():
@@ -117,28 +79,11 @@ def _model_from(state: dict[str, Any]) -> ExtremeGameClassifier:
     model.players_ = [_player_from(player, n_labels) for player in players]
     if strange := {player.view for player in model.players_} - model.views_.keys():
         raise FolderError(
-            f"a player reads the view {min(strange)!r}, which there is not; the file is damaged"
+            f"a player reads the view {min(strange)!r}, which is not there; the file is damaged"
         )
-    decoder = entry(state, "decoder", dict, type(None))
-    if decoder is not None:
-        model.decoder_ = _decoder_from(decoder, n_labels)
+    if decoders := entry(state, "decoders", dict):
+        model.decoders_ = decoders_from_states(decoders, get_args(DecoderName), n_labels)
     return model
-
-
-def _views_from(views: dict[str, Any], n_features: int) -> dict[str, int]:
-    if sum(entry(views, name, int) for name in views) != n_features:
-        raise FolderError("the views do not have as many features as the model; the file is damaged")
-    return views
-
-
-def _decoder_from(state: dict[str, Any], n_labels: int) -> GlobalThreshold | LabelThresholds:
-    decoder = decoder_from_state(state)
-    if not isinstance(decoder, GlobalThreshold | LabelThresholds):
-        raise FolderError(f"{type(decoder).__name__} is no decoder of an extreme model; the file is damaged")
-    thresholds = decoder.thresholds_ if isinstance(decoder, LabelThresholds) else None
-    if thresholds is not None and len(thresholds) != n_labels:
-        raise FolderError("the decoder is for another number of labels; the file is damaged")
-    return decoder
 
 
 def _player_state(player: TreePlayer) -> dict[str, Any]:
