@@ -16,6 +16,7 @@ from evenhand import __version__
 from evenhand.cli import app
 from evenhand.multilabel.datasets import DatasetUnavailable, make_long_tail
 from evenhand.multilabel.estimator import CuriosityGameClassifier
+from evenhand.multilabel.extreme.estimator import ExtremeGameClassifier
 from evenhand.multilabel.model_io import Model, load_model, save_model
 from evenhand.multilabel.views import TextViews
 
@@ -29,6 +30,11 @@ def run(*arguments, code=0, **options):
     result = CliRunner().invoke(app, ["multilabel", *map(str, arguments)], **options)
     assert result.exit_code == code, result.output
     return result
+
+
+def flat(result):
+    """What was said on the error stream, as one line."""
+    return " ".join(result.stderr.split())
 
 
 def lines_of(output):
@@ -192,6 +198,35 @@ def test_an_interrupted_training_is_taken_up(folder, tmp_path, monkeypatch):
     assert not (tmp_path / "m.partial").exists()
     answers = [run("predict", m, folder / "test.csv").stdout for m in (out, folder / "model")]
     assert answers[0] == answers[1]
+
+
+def test_label_trees_from_training_to_answers(folder, tmp_path):
+    out = tmp_path / "trees"
+    run("train", folder / "train.csv", "--out", out, "--id", "name", "--method", "trees")
+    assert not (tmp_path / "trees.partial").exists()
+    classifier = load_model(out).classifier
+    assert isinstance(classifier, ExtremeGameClassifier)
+    assert list(classifier.views_) == ["words"]
+    run("evaluate", out, folder / "test.csv", "--json", tmp_path / "a.json")
+    assert json.loads((tmp_path / "a.json").read_text())["f1"]["micro"] > 0.4
+    answers = lines_of(run("predict", out, folder / "test.csv", "--top-k", 2).stdout)
+    assert all(len(answer["labels"]) == 2 for answer in answers)
+    sets = lines_of(run("predict", out, folder / "test.csv", "--decoder", "micro").stdout)
+    assert len(sets) == len(answers)
+    assert "label tree" in run("inspect", out).stdout
+    assert "no decoder 'macro_f1'" in flat(
+        run("predict", out, folder / "test.csv", "--decoder", "macro_f1", code=2)
+    )
+    message = flat(
+        run("train", folder / "train.csv", "--out", tmp_path / "n", "--method", "trees", "--folds", 2, code=2)
+    )
+    assert "label trees have no n_folds" in message
+
+
+def test_label_trees_are_taken_where_all_scores_would_not_fit(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr("evenhand.multilabel.commands.train._MOST_BYTES", 0)
+    run("train", folder / "train.txt", "--out", tmp_path / "m")
+    assert isinstance(load_model(tmp_path / "m").classifier, ExtremeGameClassifier)
 
 
 def test_evaluate_writes_all_and_each_label(folder, tmp_path):

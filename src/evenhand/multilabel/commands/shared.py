@@ -82,14 +82,8 @@ def check_decoder(model: Model, decoder: str | None) -> None:
     """
     known = getattr(model.classifier, "decoders_", {})
     if decoder is not None and decoder not in known:
-        raise ValueError(
-            f"the model has no decoder {decoder!r}; "
-            + (
-                f"choose one of {', '.join(known)}"
-                if known
-                else "fit_decoders was not called before it was saved"
-            )
-        )
+        mend = f"choose one of {', '.join(known)}" if known else "call fit_decoders before it is saved"
+        raise ValueError(f"the model has no decoder {decoder!r}; {mend}")
 
 
 def label_names(model: Model) -> list[str]:
