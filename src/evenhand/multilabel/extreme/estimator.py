@@ -210,10 +210,12 @@ class ExtremeGameClassifier(BaseEstimator):  # type: ignore[misc]
         if self.checkpoint is not None:
             folder = ResumableFolder(self.checkpoint, self._fingerprint(views, names, targets.labels))
         forest = self._forest(folder)
-        said = None
+        rare = _rarity(targets.counts, len(views))
+        payoffs = self._owned_payoffs(targets.labels, rare)
         if self.disagreement_reward and (self.owners_.sum(axis=0) > 1).any():
-            said = forest.cross_fitted(views, names, self._owned_payoffs(targets.labels), beam=self.beam)
-        self.players_ = forest.grown(views, names, self._owned_payoffs(targets.labels, said))
+            said = forest.cross_fitted(views, names, payoffs, beam=self.beam)
+            payoffs = self._owned_payoffs(targets.labels, rare, said)
+        self.players_ = forest.grown(views, names, payoffs)
         return self
 
     def partial_fit(self, X: Any, y: Any) -> Self:
@@ -250,16 +252,17 @@ class ExtremeGameClassifier(BaseEstimator):  # type: ignore[misc]
                 f"label {str(self.classes_[new[0]])!r} had no positive so far, so no tree has a place for it;"
                 " train anew with fit"
             )
-        self.label_counts_ = self.label_counts_ + counts
-        self.n_train_ += len(views)
         said = None
         if self.disagreement_reward:  # the players have not seen these instances yet
             said = [
                 sparse.csr_array(sparse.vstack(list(self._said(player, views)), format="csr"))
                 for player in self.players_
             ]
-        payoffs = self._owned_payoffs(labels, said)
+        rare = _rarity(self.label_counts_ + counts, self.n_train_ + len(views))
+        payoffs = self._owned_payoffs(labels, rare, said)
         self.players_ = self._forest(None).moved(views, self.players_, payoffs)
+        self.label_counts_ = self.label_counts_ + counts
+        self.n_train_ += len(views)
         return self
 
     def add_labels(self, X: Any, y: Any) -> Self:
@@ -287,18 +290,16 @@ class ExtremeGameClassifier(BaseEstimator):  # type: ignore[misc]
         views = as_views(self, X, reset=False)
         targets = as_targets(y, len(views))
         names = self._new_names(targets)
-        n_old, n_new = len(self.classes_), len(names)
+        n_old, n_players = len(self.classes_), len(self.players_)
+        rare = np.append(np.zeros(n_old), _rarity(targets.counts, len(views)))
+        payoffs = paid(shifted(targets.labels, n_old), self.rarity_reward * rare)
+        new = self._forest(None).grown(views, views.names[:1], [payoffs], first=n_players)
+        old = [replace(player, tree=replace(player.tree, n_labels=len(rare))) for player in self.players_]
+        owners = np.zeros((n_players + 1, len(rare)), np.bool_)
+        owners[:-1, :n_old], owners[-1, n_old:] = self.owners_, True
+        self.players_, self.owners_ = old + new, owners
         self.classes_ = np.concatenate([self.classes_, names])
         self.label_counts_ = np.concatenate([self.label_counts_, targets.counts])
-        owners = np.zeros((len(self.players_) + 1, n_old + n_new), np.bool_)
-        owners[:-1, :n_old], owners[-1, n_old:] = self.owners_, True
-        self.owners_ = owners
-        rare = rarity(torch.from_numpy(targets.counts), len(views)).numpy()
-        payoffs = paid(shifted(targets.labels, n_old), np.append(np.zeros(n_old), self.rarity_reward * rare))
-        first = len(self.players_)
-        new = self._forest(None).grown(views, views.names[:1], [payoffs], first=first)
-        old = [replace(player, tree=replace(player.tree, n_labels=n_old + n_new)) for player in self.players_]
-        self.players_ = old + new
         self.__dict__.pop("decoders_", None)  # they hold no threshold for them
         return self
 
@@ -345,10 +346,12 @@ class ExtremeGameClassifier(BaseEstimator):  # type: ignore[misc]
         return fingerprint(options, views, names, {"labels": labels})
 
     def _owned_payoffs(
-        self, labels: sparse.csr_array[Any], said: Sequence[sparse.csr_array[Any]] | None = None
+        self,
+        labels: sparse.csr_array[Any],
+        rare: npt.NDArray[np.float64],
+        said: Sequence[sparse.csr_array[Any]] | None = None,
     ) -> list[sparse.csr_array[Any]]:
         """For each player what its positives weigh, 1 + ρ_c (α + β d)."""
-        rare = rarity(torch.from_numpy(self.label_counts_), self.n_train_).numpy()
         whole = paid(labels, self.rarity_reward * rare)
         payoffs = [whole] * len(self.owners_)
         if said is not None:
@@ -493,6 +496,11 @@ class ExtremeGameClassifier(BaseEstimator):  # type: ignore[misc]
         tags.target_tags.single_output = False
         tags.target_tags.two_d_labels = True
         return tags
+
+
+def _rarity(counts: npt.NDArray[np.int64], n: int) -> npt.NDArray[np.float64]:
+    found: npt.NDArray[np.float64] = rarity(torch.from_numpy(counts), n).numpy()
+    return found
 
 
 def _mean(parts: Sequence[sparse.csr_array[Any]], share: npt.NDArray[np.float32]) -> sparse.csr_array[Any]:
