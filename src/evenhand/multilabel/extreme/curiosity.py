@@ -10,7 +10,9 @@ import numpy.typing as npt
 import torch
 from scipy import sparse
 
+from evenhand.multilabel._kernels import stored_in
 from evenhand.multilabel.game import disagreement
+from evenhand.multilabel.scores import hits
 
 _LEAST = 1e-3  # the probability of a label that a player does not name
 
@@ -54,18 +56,12 @@ def doubts(
 
 
 def _at(scores: sparse.csr_array[Any], positives: sparse.csr_array[Any]) -> npt.NDArray[np.float64]:
-    """The scores at the positives, 0 where there is none; nothing denser than both is formed."""
-    n_labels = positives.shape[1]
-    wanted, known = (
-        np.repeat(np.arange(part.shape[0], dtype=np.int64), np.diff(part.indptr)) * n_labels + part.indices
-        for part in (positives, scores)
-    )
-    order = np.argsort(known)
-    place = np.searchsorted(known, wanted, sorter=order).clip(max=max(len(known) - 1, 0))
-    if not len(known):
-        return np.zeros(len(wanted))
-    at = order[place]
-    return np.where(known[at] == wanted, scores.data[at], 0).astype(np.float64)
+    """The scores at the positives, 0 where there is none."""
+    scores.sort_indices()
+    said = np.zeros(positives.nnz)
+    named = stored_in(positives.indptr, positives.indices, scores.indptr, scores.indices)
+    said[named] = hits(scores, positives).data
+    return said
 
 
 def _logit(p: npt.NDArray[np.float64]) -> torch.Tensor:
