@@ -25,7 +25,8 @@ bench: $(READY)
 XMC := $(BIN)/python benchmarks/extreme_labels.py --peers .venv-peers/bin/python
 bench-xmc: $(READY) .venv-peers/ready
 	$(XMC) depends --rounds 1 --methods evenhand libmultilabel
-	$(XMC) depends --splits 5 --methods evenhand "evenhand, 3 trees" "evenhand, α = 0" \
+	$(XMC) depends --splits 5 --methods evenhand "evenhand, 3 trees" \
+		"evenhand, 3 trees, α = 1" "evenhand, α = 0" \
 		pecos "omikuji (Parabel)" "omikuji (Bonsai)" napkinxc
 	$(XMC) tags --methods evenhand pecos
 	$(XMC) proteins --rounds 1 --methods evenhand pecos "omikuji (Parabel)"

@@ -155,8 +155,8 @@ def write_xmc(path: Path, x: Matrix, y: Matrix) -> None:
 METHODS: dict[str, Callable[[Matrix, Matrix], Outcome]] = {
     "evenhand": evenhand,
     "evenhand, 3 trees": lambda *data: evenhand(*data, n_players=3),
+    "evenhand, 3 trees, α = 1": lambda *data: evenhand(*data, n_players=3, rarity_reward=1.0, C=0.5),
     "evenhand, α = 0": lambda *data: evenhand(*data, rarity_reward=0.0),
-    "evenhand, beam negatives": lambda *data: evenhand(*data, matcher_beam=3),
     "pecos": pecos,
     "omikuji (Parabel)": lambda *data: omikuji(*data, bonsai=False),
     "omikuji (Bonsai)": lambda *data: omikuji(*data, bonsai=True),
