@@ -8,11 +8,8 @@ alone. The loss's derivative by these advantages holds S_i, each response's part
 with ∂f/∂λ in closed form, ∂J/∂λ.
 """
 
-import json
 import math
-import os
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -30,11 +27,13 @@ from evenhand.grpo.aggregation import (
     standardised_lengths,
 )
 from evenhand.grpo.diagnostics import (
+    NEARLY_DAPO,
     advantage_length_correlation,
     informative_fraction,
     longest_quarter_share,
     mean_spread,
 )
+from evenhand.grpo.lambda_state import read_state, write_state
 from evenhand.grpo.preference import LearnablePreference
 
 logger = get_logger(__name__)
@@ -42,9 +41,7 @@ logger = get_logger(__name__)
 _FORMS = ("lambda", "power")  # weights that have a λ
 _FIXED_SCHEMES = ("delta_l", "balanced")  # weights that have none, and that TRL lacks
 _BASE_LOSSES = ("dapo", "cispo", "vespo")  # TRL's losses that divide by the tokens of the whole batch
-_NEARLY_DAPO = 0.02  # |r·λ| below which a run is DAPO in all but name
 _MOSTLY = 0.9
-_STATE_FILE = "lambda_state.json"
 
 
 @dataclass
@@ -476,11 +473,11 @@ class LambdaGRPOTrainer(GRPOTrainer):
     def train(self, *args: Any, **kwargs: Any) -> Any:
         """TRL's training, and a word at its end where the weights never mattered."""
         result = super().train(*args, **kwargs)
-        if self.preference is not None and self._largest_r_lambda < _NEARLY_DAPO:
+        if self.preference is not None and self._largest_r_lambda < NEARLY_DAPO:
             self._warn_once(
                 "dapo",
                 f"This run was in effect DAPO: |r·λ| reached {self._largest_r_lambda:.2g} at most, below "
-                f"{_NEARLY_DAPO}, so that the weights of most responses were within {_NEARLY_DAPO:.0%} of 1. "
+                f"{NEARLY_DAPO}, so that the weights of most responses were within {NEARLY_DAPO:.0%} of 1. "
                 "For weights that matter raise lambda_learning_rate or set lambda_start; λ acts more in "
                 "loss_type='power'.",
             )
@@ -491,25 +488,19 @@ class LambdaGRPOTrainer(GRPOTrainer):
     def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
         super()._save_optimizer_and_scheduler(output_dir)
         if self.preference is not None and self.args.should_save:
-            temporary = Path(output_dir, f".{_STATE_FILE}.{os.getpid()}")
-            temporary.write_text(json.dumps(self.preference.state_dict()), encoding="utf-8")
-            temporary.replace(Path(output_dir, _STATE_FILE))
+            write_state(self.preference, output_dir)
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         super()._load_optimizer_and_scheduler(checkpoint)
         if self.preference is None or checkpoint is None:
             return
-        path = Path(checkpoint, _STATE_FILE)
-        if not path.is_file():
-            raise ValueError(
-                f"{path} is missing: the checkpoint was not written with loss_type={self.args.loss_type!r}. "
-                "Resume with the loss_type that it was written with, or start anew from its weights: give "
-                "the folder as `model`, not as `resume_from_checkpoint`."
-            )
-        try:
-            self.preference.load_state_dict(json.loads(path.read_text(encoding="utf-8")))
-        except ValueError as error:
-            raise ValueError(f"{path}: {error}") from error
+        read_state(
+            self.preference,
+            checkpoint,
+            mend=f"the checkpoint was not written with loss_type={self.args.loss_type!r}. Resume with the "
+            "loss_type that it was written with, or start anew from its weights: give the folder as `model`, "
+            "not as `resume_from_checkpoint`.",
+        )
 
 
 def _of_each_row(of_groups: Tensor, inputs: dict[str, Any]) -> Tensor:
