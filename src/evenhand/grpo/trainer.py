@@ -33,6 +33,7 @@ from evenhand.grpo.diagnostics import (
     longest_quarter_share,
     mean_spread,
 )
+from evenhand.grpo.dynamic_sampling import DynamicSamplingTrainer
 from evenhand.grpo.lambda_state import read_state, write_state
 from evenhand.grpo.preference import LearnablePreference
 
@@ -111,6 +112,15 @@ class LambdaGRPOConfig(GRPOConfig):
         delta_l_exponent (`float`, *optional*, defaults to `1.0`):
             α in the weights |o|^-α of `loss_type="delta_l"`. The [ΔL Normalization
             paper](https://huggingface.co/papers/2509.07558) uses 1 and 0.75.
+
+        > Parameters that control dynamic sampling, with any `loss_type`
+
+        dynamic_sampling_rounds (`int`, *optional*, defaults to `0`):
+            How often at most a generation is followed by another that replaces its groups without spread of
+            reward by groups of other prompts, drawn at random. Groups that are still flat then stay; 0 turns
+            it off. Introduced in the [DAPO paper](https://huggingface.co/papers/2503.14476), where it goes on
+            until no group is flat. Needs a training set with rows, text only, and rewards that are scaled
+            within their group.
     """
 
     loss_type: str = field(
@@ -166,6 +176,13 @@ class LambdaGRPOConfig(GRPOConfig):
     delta_l_exponent: float = field(
         default=1.0, metadata={"help": "α in the weights |o|^-α of `loss_type='delta_l'`."}
     )
+    dynamic_sampling_rounds: int = field(
+        default=0,
+        metadata={
+            "help": "How often at most a generation is followed by another that replaces its groups without "
+            "spread of reward; 0 turns it off."
+        },
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -174,6 +191,7 @@ class LambdaGRPOConfig(GRPOConfig):
             self._check_base_loss()
         if self.loss_type == "lambda":
             self._check_r()
+        self._check_dynamic_sampling()
 
     def _check_lambda(self) -> None:
         """Refuse a λ that cannot start or move."""
@@ -236,6 +254,26 @@ class LambdaGRPOConfig(GRPOConfig):
                 "lambda_clamp=True."
             )
 
+    def _check_dynamic_sampling(self) -> None:
+        """Refuse advantages that hang together over groups: groups of two generations do not mix then."""
+        if self.dynamic_sampling_rounds < 0:
+            raise ValueError(
+                f"dynamic_sampling_rounds ({self.dynamic_sampling_rounds}) must not be negative. 0 turns it "
+                "off."
+            )
+        if not self.dynamic_sampling_rounds:
+            return
+        if self.scale_rewards == "batch":
+            raise ValueError(
+                "scale_rewards='batch' cannot go with dynamic_sampling_rounds: each generation would be "
+                "scaled by a deviation of its own. Set scale_rewards='group' or 'none'."
+            )
+        if self.multi_objective_aggregation != "sum_then_normalize":
+            raise ValueError(
+                f"multi_objective_aggregation={self.multi_objective_aggregation!r} cannot go with "
+                "dynamic_sampling_rounds: it normalises over a whole generation. Set 'sum_then_normalize'."
+            )
+
 
 @dataclass(frozen=True)
 class _Groups:
@@ -246,7 +284,7 @@ class _Groups:
     counted: Tensor
 
 
-class LambdaGRPOTrainer(GRPOTrainer):
+class LambdaGRPOTrainer(DynamicSamplingTrainer):
     """
     Trainer for λ-GRPO, introduced in [λ-GRPO: Unifying the GRPO Frameworks with Learnable Token
     Preferences](https://huggingface.co/papers/2510.06870): TRL's [`~trl.GRPOTrainer`] with a weight on each
@@ -276,7 +314,9 @@ class LambdaGRPOTrainer(GRPOTrainer):
     `preference/weight_std` of f, `preference/longest_quarter_share` (of the weighted tokens). Each
     generation: `preference/advantage_length_corr`, `preference/informative_groups`,
     `preference/clamped_bases`. λ, f and ∂J/∂λ of a step are those of the policy's gradient in it; λ after the
-    last step is `trainer.preference.value`.
+    last step is `trainer.preference.value`. With `dynamic_sampling_rounds`, each generation:
+    `dynamic_sampling/resampled`, `dynamic_sampling/left` (flat groups that stayed) and
+    `dynamic_sampling/rounds`.
 
     Example:
 
