@@ -21,7 +21,7 @@ from evenhand.grpo.verl_plugin import LambdaAdvantage, LambdaOptions, weigh
 
 HAS_VERL = importlib.util.find_spec("verl") is not None
 needs_verl = pytest.mark.skipif(
-    not HAS_VERL, reason="verl is not installed; it needs an environment of its own (docs/verl.md)"
+    not HAS_VERL, reason="verl is not installed; it needs an environment of its own (CONTRIBUTING.md)"
 )
 GROUP, TOKENS = 5, 12
 
