@@ -152,7 +152,11 @@ def _one_of_two(rank: int, folder: str) -> None:
         refused = False
     except ValueError:
         refused = True
-    Path(folder, f"{rank}.json").write_text(json.dumps({"value": value, "refused": refused}))
+    alone = LearnablePreference(learning_rate=1.0, over_processes=False)
+    alone.accumulate((0.25, 0.75)[rank])
+    alone.step()
+    answer = {"value": value, "refused": refused, "alone": float(alone.value)}
+    Path(folder, f"{rank}.json").write_text(json.dumps(answer))
     distributed.destroy_process_group()
 
 
@@ -164,6 +168,7 @@ def test_processes_sum_their_gradients_pull_once_and_stop_together(
     monkeypatch.syspath_prepend(Path(__file__).parents[2])  # the new processes import this file by its name
     multiprocessing.spawn(_one_of_two, args=(str(tmp_path),), nprocs=2)
     answers = [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(2)]
+    assert [answer.pop("alone") for answer in answers] == [0.25, 0.75]
     assert answers[0] == answers[1]
     assert answers[0]["value"] == pytest.approx(1.0 + 0.5 * (0.25 + 0.75 - 0.1 * 1.0))
     assert answers[0]["refused"]

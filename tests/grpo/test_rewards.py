@@ -13,6 +13,7 @@ from evenhand.grpo.rewards import (
     boxed_format,
     check_answers,
     checked,
+    overlong_punishment,
     procedural_accuracy,
     signed_accuracy,
 )
@@ -180,3 +181,31 @@ def test_an_item_that_comes_out_differently_is_refused():
     other = data["procedural"][0].replace('"seed": 5', '"seed": 6')
     with pytest.raises(RuntimeError, match="chain_sum: item 0 is not the one"):
         procedural_accuracy(["?"], ["1"], procedural=[other])
+
+
+def test_overlong_completions_are_punished_in_proportion():
+    lengths = np.arange(0, 26)
+    punish = overlong_punishment(max_length=20, cache=8)
+    expected = np.where(lengths <= 12, 0.0, np.where(lengths <= 20, (12 - lengths) / 8, -1.0))
+    assert punish(completion_ids=[[1] * n for n in lengths]) == pytest.approx(expected.tolist())
+    assert checked(punish)(prompts=["?"], completions=["x"], completion_ids=[[1] * 16]) == [-0.5]
+    assert punish.__name__ == "overlong_punishment"
+
+
+@pytest.mark.parametrize(
+    ("max_length", "cache", "message"),
+    [
+        (0, 1, "max_length is 0"),
+        (10, 0, "cache is 0; give a whole number of tokens"),
+        (10, 2.5, "cache is 2.5"),
+        (10, 11, r"cache \(11\) is more than max_length \(10\)"),
+    ],
+)
+def test_lengths_that_cannot_be_right_are_refused(max_length, cache, message):
+    with pytest.raises(ValueError, match=f"overlong_punishment: {message}"):
+        overlong_punishment(max_length, cache)
+
+
+def test_a_punishment_without_tokens_is_refused():
+    with pytest.raises(ValueError, match="overlong_punishment needs `completion_ids`"):
+        overlong_punishment(10, 2)(prompts=["?"], completions=["x"])

@@ -218,6 +218,52 @@ def test_two_steps_a_generation_have_the_mean_gradient_of_the_whole_generation(t
     assert largest_difference(whole, means) < 1e-6
 
 
+# The replica of the authors' runs
+
+
+def test_micro_batches_as_groups_have_the_gradient_of_their_own_objective(tmp_path, caplog):
+    lam, h = 0.7, 1e-5
+    options = LAYOUT_4X16 | {"lambda_group_by": "micro_batch", "lambda_start": lam, "lambda_r": 0.2}
+    with caplog.at_level(logging.WARNING, "evenhand.grpo.trainer"):
+        trainer, _ = tiny.train(tiny.make_config(tmp_path, **options, max_steps=1))
+    assert len([r for r in caplog.records if "replica of the authors' public runs" in r.getMessage()]) == 1
+    parts = trainer._buffered_inputs
+    lengths = np.stack([part["completion_mask"].sum(dim=1).numpy() for part in parts])
+    sums = lengths * np.stack([part["advantages"].numpy() for part in parts])
+    assert lengths.shape == (4, 16)
+
+    def objective(at):
+        return (paper_weights(lengths, at, r=0.2) * sums).sum() / lengths.sum()
+
+    slope = (objective(lam + h) - objective(lam - h)) / (2 * h)
+    by_prompt, _ = tiny.train(
+        tiny.make_config(tmp_path, **options | {"lambda_group_by": "prompt"}, max_steps=1)
+    )
+    assert logged(by_prompt, "preference/gradient") != pytest.approx([slope], rel=1e-2)
+    assert logged(trainer, "preference/gradient") == pytest.approx([slope], rel=1e-4)
+    assert logged(trainer, "loss") == pytest.approx([-objective(lam)], rel=1e-4)
+    assert logged(trainer, "preference/weight_max") == pytest.approx(
+        [paper_weights(lengths, lam, r=0.2).max()]
+    )
+
+
+def test_a_micro_batch_that_is_one_prompt_s_group_is_the_paper_s_form(tmp_path):
+    def run(**options):
+        args = tiny.make_config(tmp_path, per_device_train_batch_size=GROUP, lambda_start=0.5, **options)
+        return record(*tiny.train(args, train_dataset=tiny.make_dataset(1)))
+
+    assert largest_difference(run(), run(lambda_group_by="micro_batch")) < 1e-6
+
+
+def test_the_bound_on_r_is_that_of_the_micro_batch_in_the_replica(tmp_path):
+    args = {"lambda_group_by": "micro_batch", "per_device_train_batch_size": 16, "lambda_r": 0.3}
+    with pytest.raises(
+        ValueError, match=r"lambda_r .* = 0\.266667 .*Lower lambda_r or per_device_train_batch_size"
+    ):
+        tiny.make_config(tmp_path, **args)
+    assert tiny.make_config(tmp_path, **args | {"lambda_group_by": "prompt"}).lambda_r == 0.3
+
+
 def test_lora_and_its_split_batch(tmp_path):
     def run(**options):
         torch.manual_seed(1)
@@ -341,6 +387,7 @@ def test_options_come_from_flags_and_from_yaml(tmp_path):
         ({"lambda_bounds": [1.0, -1.0]}, "lambda_bounds"),
         ({"lambda_learning_rate": 0.0}, "lambda_learning_rate .*lambda_fixed=True"),
         ({"lambda_pull": -1.0}, "lambda_pull"),
+        ({"lambda_group_by": "batch"}, "lambda_group_by .*prompt, micro_batch"),
     ],
 )
 def test_options_that_cannot_be_right_are_refused(tmp_path, options, message):

@@ -64,3 +64,28 @@ def test_groups_that_stand_on_two_processes_are_whole(tmp_path):
     ranks = run_on_two_ranks(tmp_path, **options, **one_prompt | {"per_device_train_batch_size": 4})
     assert tiny.largest_difference(ranks[0], ranks[1]) == 0.0
     assert tiny.largest_difference(whole, ranks[0]) < 1e-6
+
+
+@pytest.mark.slow
+def test_in_the_replica_each_process_has_a_lambda_of_its_own(tmp_path):
+    options = {"lambda_group_by": "micro_batch", "lambda_start": 0.5, "max_steps": 2}
+    ranks = run_on_two_ranks(tmp_path, **options, per_device_train_batch_size=32)
+    lambdas = [float(rank.pop("lambda at the end")) for rank in ranks]
+    assert abs(lambdas[0] - lambdas[1]) > 1e-5
+    policy = [{name: g for name, g in rank.items() if not name.endswith("lambda")} for rank in ranks]
+    assert tiny.largest_difference(*policy) == 0.0
+
+
+@pytest.mark.slow
+def test_two_processes_replace_the_same_flat_groups_as_one(tmp_path):
+    """Five groups on two processes: old and new ones stand across both."""
+    options = {"dynamic_sampling_rounds": 4, "n_prompts": 30, "max_steps": 1, "lambda_start": 0.5}
+    plain = {name: value for name, value in options.items() if name != "n_prompts"}
+    args = tiny.make_config(tmp_path, **plain, per_device_train_batch_size=40)
+    parts = {"reward_funcs": tiny.half_flat, "train_dataset": tiny.make_dataset(30)}
+    trainer, gradients = tiny.train(args, **parts)
+    assert tiny.logged(trainer, "dynamic_sampling/resampled") == [3]
+    whole = tiny.record(trainer, gradients)
+    ranks = run_on_two_ranks(tmp_path, **options, per_device_train_batch_size=20)
+    assert tiny.largest_difference(ranks[0], ranks[1]) == 0.0
+    assert tiny.largest_difference(whole, ranks[0]) < 1e-6

@@ -61,6 +61,14 @@ def ones_and_length(completions: list[str], **_: Any) -> list[float]:
     return [text.count("1") + 0.1 * len(text) for text in completions]
 
 
+def half_flat(prompts: list[str], completions: list[str], **_: Any) -> list[float]:
+    """The same for prompts that start with an even number, whatever the completion."""
+    return [
+        0.3 if int(prompt.split("+")[0]) % 2 == 0 else reward
+        for prompt, reward in zip(prompts, ones_and_length(completions))
+    ]
+
+
 def make_config(folder: Path | str, **options: Any) -> LambdaGRPOConfig:
     defaults: dict[str, Any] = {
         "output_dir": str(folder),
@@ -160,4 +168,7 @@ def largest_difference(a: Mapping[str, np.ndarray], b: Mapping[str, np.ndarray])
 
 if __name__ == "__main__":
     path, options = Path(sys.argv[1]), json.loads(sys.argv[2])
-    np.savez(path, **record(*train(make_config(path.parent / path.stem, **options))))
+    parts: dict[str, Any] = {"train_dataset": make_dataset(options.pop("n_prompts", 8))}
+    if options.get("dynamic_sampling_rounds"):
+        parts["reward_funcs"] = half_flat
+    np.savez(path, **record(*train(make_config(path.parent / path.stem, **options), **parts)))

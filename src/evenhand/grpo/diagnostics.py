@@ -9,6 +9,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+NEARLY_DAPO = 0.02
+"""|r·λ| below which a run is DAPO in all but name: most weights are then within 2 % of 1."""
+
 
 def advantage_length_correlation(advantages: Tensor, z: Tensor, counted: Tensor) -> float:
     """Pearson's correlation of advantage A and standardised length z over all counted responses.

@@ -31,6 +31,9 @@ class LearnablePreference:
         λ is projected to these after each step.
     pull : float
         κ ≥ 0: J − (κ/2) λ² is ascended instead of J, which draws λ to 0.
+    over_processes : bool
+        Sum the gradient over processes, so that all hold the same λ. False is for reproducing the authors'
+        public runs, where each process has a λ of its own [A].
 
     Raises
     ------
@@ -61,6 +64,7 @@ class LearnablePreference:
         learning_rate: float = 0.1,
         bounds: tuple[float, float] = (-3.0, 3.0),
         pull: float = 0.0,
+        over_processes: bool = True,
     ) -> None:
         if form not in get_args(Form):
             raise ValueError(f"form is {form!r}; choose one of {', '.join(get_args(Form))}")
@@ -74,6 +78,7 @@ class LearnablePreference:
         self.bounds = (float(low), float(high))
         self.learning_rate = learning_rate
         self.pull = pull
+        self.over_processes = over_processes
         self._value = self._within_bounds("start", start)
         self._gradient = torch.zeros(())
 
@@ -104,6 +109,7 @@ class LearnablePreference:
         """Sum the accumulated gradient over processes, ascend, project to the bounds, and start from 0 again.
 
         Every process of `torch.distributed`'s default group has to call it; all of them then hold the same λ.
+        Without `over_processes` nothing is summed.
 
         Returns
         -------
@@ -116,7 +122,8 @@ class LearnablePreference:
             The summed gradient is not finite. It is looked at after the sum, so that all processes stop alike
             instead of waiting for the one that did; λ is left as it was and the gradient is dropped.
         """
-        gradient, self._gradient = _sum_over_processes(self._gradient).cpu(), torch.zeros(())
+        gradient = _sum_over_processes(self._gradient) if self.over_processes else self._gradient
+        gradient, self._gradient = gradient.cpu(), torch.zeros(())
         if not bool(gradient.isfinite()):
             raise ValueError(
                 f"∂J/∂λ is {gradient.item()}; λ stays at {self._value.item():g}. Look for NaN or infinity in "

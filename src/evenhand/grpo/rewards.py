@@ -173,6 +173,62 @@ def procedural_accuracy(
     return rewards
 
 
+def overlong_punishment(max_length: int, cache: int) -> RewardFunction:
+    """DAPO's soft punishment of overlong completions, to be added to a reward of the answer.
+
+    Parameters
+    ----------
+    max_length : int
+        L_max in tokens; the run's `max_completion_length`. A completion that was cut off there gets −1.
+    cache : int
+        L_cache, the last so many tokens of L_max, over which the punishment grows; in DAPO a fifth of L_max.
+
+    Returns
+    -------
+    callable
+        Takes TRL's `completion_ids`, gives one number in [−1, 0] a completion.
+
+    Raises
+    ------
+    ValueError
+        Lengths that are no whole numbers with 0 < `cache` ≤ `max_length`; from the returned function, if
+        `completion_ids` are missing.
+
+    Notes
+    -----
+    arXiv:2503.14476, equation 13, with |o| tokens: 0 up to L_max − L_cache, then
+    ((L_max − L_cache) − |o|)/L_cache, and −1 beyond L_max. TRL's function, with its arguments checked.
+
+    It ties length to a low advantage, and so tends to push λ down.
+
+    Examples
+    --------
+    >>> punish = overlong_punishment(max_length=10, cache=4)
+    >>> punish(completion_ids=[[7] * 6, [7] * 8, [7] * 10])
+    [0.0, -0.5, -1.0]
+    """
+    for name, number in (("max_length", max_length), ("cache", cache)):
+        if not isinstance(number, int) or number < 1:
+            raise ValueError(f"overlong_punishment: {name} is {number!r}; give a whole number of tokens ≥ 1")
+    if cache > max_length:
+        raise ValueError(
+            f"overlong_punishment: cache ({cache}) is more than max_length ({max_length}); give fewer tokens"
+        )
+    from trl.rewards import get_soft_overlong_punishment
+
+    punishment = get_soft_overlong_punishment(max_length, cache)
+
+    def overlong_punishment(
+        completion_ids: Sequence[Sequence[int]] | None = None, **columns: Any
+    ) -> list[float]:
+        if completion_ids is None:
+            raise ValueError("overlong_punishment needs `completion_ids`, which TRL gives")
+        punishments: list[float] = punishment(completion_ids)
+        return punishments
+
+    return overlong_punishment
+
+
 REWARDS: Mapping[str, RewardFunction] = MappingProxyType(
     {
         function.__name__: function

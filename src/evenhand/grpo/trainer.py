@@ -8,11 +8,8 @@ alone. The loss's derivative by these advantages holds S_i, each response's part
 with ∂f/∂λ in closed form, ∂J/∂λ.
 """
 
-import json
 import math
-import os
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -30,21 +27,23 @@ from evenhand.grpo.aggregation import (
     standardised_lengths,
 )
 from evenhand.grpo.diagnostics import (
+    NEARLY_DAPO,
     advantage_length_correlation,
     informative_fraction,
     longest_quarter_share,
     mean_spread,
 )
+from evenhand.grpo.dynamic_sampling import DynamicSamplingTrainer
+from evenhand.grpo.lambda_state import read_state, write_state
 from evenhand.grpo.preference import LearnablePreference
 
 logger = get_logger(__name__)
 
 _FORMS = ("lambda", "power")  # weights that have a λ
 _FIXED_SCHEMES = ("delta_l", "balanced")  # weights that have none, and that TRL lacks
+_GROUPINGS = ("prompt", "micro_batch")
 _BASE_LOSSES = ("dapo", "cispo", "vespo")  # TRL's losses that divide by the tokens of the whole batch
-_NEARLY_DAPO = 0.02  # |r·λ| below which a run is DAPO in all but name
 _MOSTLY = 0.9
-_STATE_FILE = "lambda_state.json"
 
 
 @dataclass
@@ -100,12 +99,28 @@ class LambdaGRPOConfig(GRPOConfig):
             TRL's loss whose terms get the weights: `"dapo"`, or `"cispo"` or `"vespo"`, which share its
             normalisation, but need `lambda_fixed=True`: their value is no surrogate of the reward that λ
             could climb.
+        lambda_group_by (`str`, *optional*, defaults to `"prompt"`):
+            Among which responses lengths are compared and weights shared out: `"prompt"`, the group of a
+            prompt, as in the [λ-GRPO paper](https://huggingface.co/papers/2510.06870); or `"micro_batch"`, a
+            replica of the authors' public runs and for nothing else. There the mean and deviation of lengths
+            and the softmax are over whatever stands in a micro-batch, and each process has a λ of its own.
+            The loss then depends on the micro-batch size and the number of processes. A checkpoint keeps the
+            λ of the main process, from which all processes resume.
 
         > Parameters that control the other schemes
 
         delta_l_exponent (`float`, *optional*, defaults to `1.0`):
             α in the weights |o|^-α of `loss_type="delta_l"`. The [ΔL Normalization
             paper](https://huggingface.co/papers/2509.07558) uses 1 and 0.75.
+
+        > Parameters that control dynamic sampling, with any `loss_type`
+
+        dynamic_sampling_rounds (`int`, *optional*, defaults to `0`):
+            How often at most a generation is followed by another that replaces its groups without spread of
+            reward by groups of other prompts, drawn at random. Groups that are still flat then stay; 0 turns
+            it off. Introduced in the [DAPO paper](https://huggingface.co/papers/2503.14476), where it goes on
+            until no group is flat. Needs a training set with rows, text only, and rewards that are scaled
+            within their group.
     """
 
     loss_type: str = field(
@@ -151,8 +166,22 @@ class LambdaGRPOConfig(GRPOConfig):
             "'vespo'."
         },
     )
+    lambda_group_by: str = field(
+        default="prompt",
+        metadata={
+            "help": "Among which responses lengths are compared: 'prompt', or 'micro_batch', a replica of "
+            "the authors' public runs (statistics over the micro-batch, a λ for each process)."
+        },
+    )
     delta_l_exponent: float = field(
         default=1.0, metadata={"help": "α in the weights |o|^-α of `loss_type='delta_l'`."}
+    )
+    dynamic_sampling_rounds: int = field(
+        default=0,
+        metadata={
+            "help": "How often at most a generation is followed by another that replaces its groups without "
+            "spread of reward; 0 turns it off."
+        },
     )
 
     def __post_init__(self) -> None:
@@ -162,6 +191,7 @@ class LambdaGRPOConfig(GRPOConfig):
             self._check_base_loss()
         if self.loss_type == "lambda":
             self._check_r()
+        self._check_dynamic_sampling()
 
     def _check_lambda(self) -> None:
         """Refuse a λ that cannot start or move."""
@@ -182,6 +212,10 @@ class LambdaGRPOConfig(GRPOConfig):
             )
         if not self.lambda_pull >= 0:
             raise ValueError(f"lambda_pull ({self.lambda_pull}) must not be negative. 0 turns the pull off.")
+        if self.lambda_group_by not in _GROUPINGS:
+            raise ValueError(
+                f"lambda_group_by ({self.lambda_group_by!r}) must be one of {', '.join(_GROUPINGS)}."
+            )
 
     def _check_base_loss(self) -> None:
         """Refuse a loss that the weights cannot go into, or whose value λ cannot climb."""
@@ -206,26 +240,51 @@ class LambdaGRPOConfig(GRPOConfig):
         """Refuse an r with which h = 1 + r·z can reach 0: |z| is at most (G-1)/√G."""
         if not self.lambda_r > 0:
             raise ValueError(f"lambda_r ({self.lambda_r}) must be positive. The paper's is 1/9.")
-        size = max(self.num_generations, self.num_generations_eval or 0)
-        limit = math.sqrt(size) / (size - 1)
+        if self.lambda_group_by == "prompt":
+            size, of = max(self.num_generations, self.num_generations_eval or 0), "num_generations"
+        else:
+            size, of = self.per_device_train_batch_size, "per_device_train_batch_size"
+            if self.eval_strategy != "no":
+                size = max(size, self.per_device_eval_batch_size)
+        limit = math.sqrt(size) / (size - 1) if size > 1 else math.inf
         if self.lambda_r >= limit and not self.lambda_clamp:
             raise ValueError(
                 f"lambda_r ({self.lambda_r:.6g}) must be less than √G/(G-1) = {limit:.6g} for groups of G = "
-                f"{size} generations, since h = 1 + r·z can reach 0 otherwise. Lower lambda_r or "
-                "num_generations, or set lambda_clamp=True."
+                f"{size} responses, since h = 1 + r·z can reach 0 otherwise. Lower lambda_r or {of}, or set "
+                "lambda_clamp=True."
+            )
+
+    def _check_dynamic_sampling(self) -> None:
+        """Refuse advantages that hang together over groups: groups of two generations do not mix then."""
+        if self.dynamic_sampling_rounds < 0:
+            raise ValueError(
+                f"dynamic_sampling_rounds ({self.dynamic_sampling_rounds}) must not be negative. 0 turns it "
+                "off."
+            )
+        if not self.dynamic_sampling_rounds:
+            return
+        if self.scale_rewards == "batch":
+            raise ValueError(
+                "scale_rewards='batch' cannot go with dynamic_sampling_rounds: each generation would be "
+                "scaled by a deviation of its own. Set scale_rewards='group' or 'none'."
+            )
+        if self.multi_objective_aggregation != "sum_then_normalize":
+            raise ValueError(
+                f"multi_objective_aggregation={self.multi_objective_aggregation!r} cannot go with "
+                "dynamic_sampling_rounds: it normalises over a whole generation. Set 'sum_then_normalize'."
             )
 
 
 @dataclass(frozen=True)
 class _Groups:
-    """The groups of the latest generation batch, over all processes; every tensor is (P, G), on the CPU."""
+    """Groups of responses; every tensor is (P, G), on the CPU."""
 
     bases: Tensor
     lengths: Tensor
     counted: Tensor
 
 
-class LambdaGRPOTrainer(GRPOTrainer):
+class LambdaGRPOTrainer(DynamicSamplingTrainer):
     """
     Trainer for λ-GRPO, introduced in [λ-GRPO: Unifying the GRPO Frameworks with Learnable Token
     Preferences](https://huggingface.co/papers/2510.06870): TRL's [`~trl.GRPOTrainer`] with a weight on each
@@ -255,7 +314,9 @@ class LambdaGRPOTrainer(GRPOTrainer):
     `preference/weight_std` of f, `preference/longest_quarter_share` (of the weighted tokens). Each
     generation: `preference/advantage_length_corr`, `preference/informative_groups`,
     `preference/clamped_bases`. λ, f and ∂J/∂λ of a step are those of the policy's gradient in it; λ after the
-    last step is `trainer.preference.value`.
+    last step is `trainer.preference.value`. With `dynamic_sampling_rounds`, each generation:
+    `dynamic_sampling/resampled`, `dynamic_sampling/left` (flat groups that stayed) and
+    `dynamic_sampling/rounds`.
 
     Example:
 
@@ -296,10 +357,20 @@ class LambdaGRPOTrainer(GRPOTrainer):
             args.loss_type = asked
         self.preference = _make_preference(args) if asked in _FORMS else None
         self._has_slope = self.preference is not None and self.loss_type == "dapo"
-        self._groups: _Groups  # set where a generation batch is scored, before any step
+        self._by_prompt = self.preference is None or args.lambda_group_by == "prompt"
+        self._groups: _Groups  # what the weights of the current step are shared out in
+        self._micro_batches: list[_Groups] = []
         self._loss_was_weighted = False
         self._largest_r_lambda = 0.0
         self._warned: set[str] = set()
+        if not self._by_prompt:
+            self._warn_once(
+                "replica",
+                "lambda_group_by='micro_batch' is a replica of the authors' public runs: lengths are "
+                "compared within a micro-batch instead of a prompt's group, and each process has a λ of its "
+                "own. The result depends on the micro-batch size and the number of processes. λ-GRPO as "
+                "published is lambda_group_by='prompt'.",
+            )
 
     # Scoring: groups are whole here.
 
@@ -311,24 +382,40 @@ class LambdaGRPOTrainer(GRPOTrainer):
 
     def _join_groups(self, output: dict[str, Any]) -> None:
         """Give each row its whole group, from the lengths and advantages of all processes."""
-        mask = output["completion_mask"] * output.get("tool_mask", 1)
         # On the CPU from here on: a few numbers a response, which the loss checks without waiting for a GPU.
-        lengths = self.accelerator.gather(mask.sum(dim=1)).cpu()
+        lengths = self.accelerator.gather(_lengths(output)).cpu()
         advantages = self.accelerator.gather(output["advantages"]).cpu()
         counted = lengths > 0  # TRL empties the mask of a truncated completion that is not to count
         size = self.num_generations if self.model.training else self.num_generations_eval
+        if self.model.training:
+            self._log_generation(*(x.view(-1, size) for x in (advantages, lengths, counted)))
+        if not self._by_prompt:
+            return
         rows = torch.arange(len(lengths))
         bases = self._bases(lengths, advantages, rows // size, counted).view(-1, size)
-        lengths, advantages, counted = (x.view(-1, size) for x in (lengths, advantages, counted))
-
-        first = self.accelerator.process_index * len(mask)
-        mine = rows[first : first + len(mask)]
-        output["group_bases"] = bases[mine // size]
-        output["group_counted"] = counted[mine // size]
+        groups = _Groups(bases, lengths.view(-1, size), counted.view(-1, size))
+        n_mine = len(output["advantages"])
+        mine = rows[self.accelerator.process_index * n_mine :][:n_mine]
+        output["group_bases"] = groups.bases[mine // size]
+        output["group_counted"] = groups.counted[mine // size]
         output["group_place"] = mine % size
         if self.model.training:
-            self._groups = _Groups(bases, lengths, counted)
-            self._log_generation(advantages)
+            self._groups = groups
+            self._log_clamped(groups)
+
+    def _join_micro_batch(self, inputs: dict[str, Any]) -> dict[str, Any]:
+        """Give each row of a micro-batch all of it as its group, as the authors' public runs do."""
+        lengths = _lengths(inputs).cpu()
+        counted, rows = lengths > 0, torch.arange(len(lengths))
+        bases = self._bases(lengths, inputs["advantages"], torch.zeros_like(rows), counted)
+        if self.model.training:
+            self._micro_batches.append(_Groups(bases[None], lengths[None], counted[None]))
+        return {
+            **inputs,
+            "group_bases": bases.expand(len(rows), -1),
+            "group_counted": counted.expand(len(rows), -1),
+            "group_place": rows,
+        }
 
     def _bases(self, lengths: Tensor, advantages: Tensor, group_ids: Tensor, counted: Tensor) -> Tensor:
         """What the weights are made of: h or |o|/μ, or the weights themselves where there is no λ; (B,)."""
@@ -382,6 +469,8 @@ class LambdaGRPOTrainer(GRPOTrainer):
             plain: Tensor = super()._compute_loss(model, inputs)
             return plain
         self._loss_was_weighted = True
+        if not self._by_prompt:
+            inputs = self._join_micro_batch(inputs)
         advantages = inputs["advantages"]
         weights = _of_each_row(self._weights(inputs["group_bases"], inputs["group_counted"]), inputs)
         weighted = advantages * weights.to(advantages.device)
@@ -402,12 +491,16 @@ class LambdaGRPOTrainer(GRPOTrainer):
         )
         slopes = _of_each_row(slopes, inputs).to(sums.device)
         # The policy's gradients are averaged over processes, λ's are summed.
-        preference.accumulate(preference_gradient(sums, slopes, self.accelerator.num_processes))
+        share = self.accelerator.num_processes if preference.over_processes else 1
+        preference.accumulate(preference_gradient(sums, slopes, share))
 
     def training_step(self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any = None) -> Tensor:
         """TRL's step; λ moves where the gradients of the policy are synchronised."""
         loss: Tensor = super().training_step(model, inputs, num_items_in_batch)
         if self._has_weights and self.accelerator.sync_gradients:
+            if not self._by_prompt:
+                self._groups, self._micro_batches = _together(self._micro_batches), []
+                self._log_clamped(self._groups)
             self._log_weights()
             if self.preference is not None:
                 self._move(self.preference)
@@ -429,24 +522,26 @@ class LambdaGRPOTrainer(GRPOTrainer):
 
     # The log.
 
-    def _log_generation(self, advantages: Tensor) -> None:
-        metrics, lengths, counted = self._metrics["train"], self._groups.lengths, self._groups.counted
-        size = counted.shape[1]
+    def _log_clamped(self, groups: _Groups) -> None:
+        if self.preference is None:
+            return
+        clamped = int((groups.bases <= SMALLEST_BASE).sum())
+        self._metrics["train"]["preference/clamped_bases"].append(clamped)
+        if clamped:
+            self._warn_once(
+                "clamped",
+                f"h = 1 + r·z was clamped for {clamped} of {int(groups.counted.sum())} responses: lambda_r "
+                f"({self.args.lambda_r:.4g}) is too large for groups of {groups.counted.shape[1]}. From here "
+                "on `preference/clamped_bases` counts them.",
+            )
+
+    def _log_generation(self, advantages: Tensor, lengths: Tensor, counted: Tensor) -> None:
+        metrics, size = self._metrics["train"], counted.shape[1]
         ids = torch.arange(counted.numel()) // size
         z = standardised_lengths(lengths.flatten(), ids, counted=counted.flatten()).view(-1, size)
         corr = advantage_length_correlation(advantages, z, counted)
         metrics["preference/advantage_length_corr"].append(corr)
         metrics["preference/informative_groups"].append(informative_fraction(advantages, lengths, counted))
-        if self.preference is not None:
-            clamped = int((self._groups.bases <= SMALLEST_BASE).sum())
-            metrics["preference/clamped_bases"].append(clamped)
-            if clamped:
-                self._warn_once(
-                    "clamped",
-                    f"h = 1 + r·z was clamped for {clamped} of {int(counted.sum())} responses: lambda_r "
-                    f"({self.args.lambda_r:.4g}) is too large for groups of {size}. From here on "
-                    "`preference/clamped_bases` counts them.",
-                )
         truncated = metrics["completions/clipped_ratio"][-1:]
         if truncated and truncated[0] > _MOSTLY and not advantages.any():
             self._warn_once(
@@ -476,11 +571,11 @@ class LambdaGRPOTrainer(GRPOTrainer):
     def train(self, *args: Any, **kwargs: Any) -> Any:
         """TRL's training, and a word at its end where the weights never mattered."""
         result = super().train(*args, **kwargs)
-        if self.preference is not None and self._largest_r_lambda < _NEARLY_DAPO:
+        if self.preference is not None and self._largest_r_lambda < NEARLY_DAPO:
             self._warn_once(
                 "dapo",
                 f"This run was in effect DAPO: |r·λ| reached {self._largest_r_lambda:.2g} at most, below "
-                f"{_NEARLY_DAPO}, so that the weights of most responses were within {_NEARLY_DAPO:.0%} of 1. "
+                f"{NEARLY_DAPO}, so that the weights of most responses were within {NEARLY_DAPO:.0%} of 1. "
                 "For weights that matter raise lambda_learning_rate or set lambda_start; λ acts more in "
                 "loss_type='power'.",
             )
@@ -491,25 +586,32 @@ class LambdaGRPOTrainer(GRPOTrainer):
     def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
         super()._save_optimizer_and_scheduler(output_dir)
         if self.preference is not None and self.args.should_save:
-            temporary = Path(output_dir, f".{_STATE_FILE}.{os.getpid()}")
-            temporary.write_text(json.dumps(self.preference.state_dict()), encoding="utf-8")
-            temporary.replace(Path(output_dir, _STATE_FILE))
+            write_state(self.preference, output_dir)
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         super()._load_optimizer_and_scheduler(checkpoint)
         if self.preference is None or checkpoint is None:
             return
-        path = Path(checkpoint, _STATE_FILE)
-        if not path.is_file():
-            raise ValueError(
-                f"{path} is missing: the checkpoint was not written with loss_type={self.args.loss_type!r}. "
-                "Resume with the loss_type that it was written with, or start anew from its weights: give "
-                "the folder as `model`, not as `resume_from_checkpoint`."
-            )
-        try:
-            self.preference.load_state_dict(json.loads(path.read_text(encoding="utf-8")))
-        except ValueError as error:
-            raise ValueError(f"{path}: {error}") from error
+        read_state(
+            self.preference,
+            checkpoint,
+            mend=f"the checkpoint was not written with loss_type={self.args.loss_type!r}. Resume with the "
+            "loss_type that it was written with, or start anew from its weights: give the folder as `model`, "
+            "not as `resume_from_checkpoint`.",
+        )
+
+
+def _lengths(rows: dict[str, Any]) -> Tensor:
+    """|o_i|: the tokens of each response in the loss, (B,)."""
+    lengths: Tensor = (rows["completion_mask"] * rows.get("tool_mask", 1)).sum(dim=1)
+    return lengths
+
+
+def _together(parts: list[_Groups]) -> _Groups:
+    """The micro-batches of a step, one a row."""
+    return _Groups(
+        *(torch.cat([getattr(part, name) for part in parts]) for name in ("bases", "lengths", "counted"))
+    )
 
 
 def _of_each_row(of_groups: Tensor, inputs: dict[str, Any]) -> Tensor:
@@ -527,4 +629,5 @@ def _make_preference(args: LambdaGRPOConfig) -> LearnablePreference:
         learning_rate=0.0 if args.lambda_fixed else args.lambda_learning_rate,
         bounds=(low, high),
         pull=args.lambda_pull,
+        over_processes=args.lambda_group_by == "prompt",
     )

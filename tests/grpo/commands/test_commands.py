@@ -112,6 +112,13 @@ def test_train_takes_a_recipe_of_trl_and_a_loss_type(folder, tmp_path):
     assert "preference/" not in dapo
 
 
+def test_train_punishes_overlong_completions_and_samples_dynamically(folder, tmp_path):
+    options = ("--reward_funcs", "accuracy", "overlong_punishment", "--dynamic_sampling_rounds", 1)
+    output = train(folder, *options, "--output_dir", tmp_path, "--save_strategy", "no").output
+    assert "rewards/overlong_punishment/mean" in output
+    assert "dynamic_sampling/left" in output
+
+
 def test_train_takes_a_reward_by_its_path(folder, tmp_path, monkeypatch):
     (tmp_path / "my_rewards.py").write_text(
         "def none(completions, **_):\n    return [None] * len(completions)\n"
@@ -127,6 +134,10 @@ def test_train_takes_a_reward_by_its_path(folder, tmp_path, monkeypatch):
         (("--reward_funcs", "accurate"), "reward 'accurate' is not known"),
         (("--reward_funcs", "no_such_module.f"), "'no_such_module.f' cannot be imported"),
         ((), "no reward; give --reward_funcs"),
+        (
+            ("--reward_funcs", "overlong_punishment", "--overlong_cache", "999999"),
+            "cache (999999) is more than max_length",
+        ),
         (("--learning_speed", "1"), "--learning_speed"),
         (("--learning_rate", "quick"), "lists all options"),
         (("--reward_funcs", "accuracy", "--loss_type", "lambda", "--lambda_r", "0.9"), "lambda_r"),

@@ -21,9 +21,10 @@ from trl.rewards import accuracy_reward, get_soft_overlong_punishment, think_for
 from trl.scripts.grpo import GRPOScriptArguments
 
 from evenhand.grpo.commands.shared import TaskSource
-from evenhand.grpo.rewards import REWARDS, check_answers, checked
+from evenhand.grpo.rewards import REWARDS, check_answers, checked, overlong_punishment
 from evenhand.grpo.trainer import LambdaGRPOConfig, LambdaGRPOTrainer
 
+_OVERLONG = overlong_punishment.__name__
 _THEIRS: dict[str, Callable[[], Any]] = {
     "accuracy_reward": lambda: accuracy_reward,
     "think_format_reward": lambda: think_format_reward,
@@ -48,6 +49,13 @@ class ScriptArguments(GRPOScriptArguments):  # type: ignore[misc]
     tasks_answer: str = field(default="answer", metadata={"help": "Field of the answer, in plain files."})
     tasks_size: int = field(default=1000, metadata={"help": "How many problems reasoning-gym makes."})
     tasks_chat: bool = field(default=False, metadata={"help": "Ask in the model's chat template."})
+    overlong_cache: int | None = field(
+        default=None,
+        metadata={
+            "help": "L_cache of the reward overlong_punishment: over how many tokens before "
+            "max_completion_length it grows from 0 to -1. By default a fifth of them, as in DAPO."
+        },
+    )
 
 
 class _Parser(TrlParser):  # type: ignore[misc]
@@ -73,7 +81,7 @@ def train_model(options: Sequence[str]) -> None:
     script, config, model, mixture = parser.parse_args_and_config(list(options))
     if not model.model_name_or_path:
         raise ValueError("no model; give --model_name_or_path, or model_name_or_path in the --config file")
-    rewards = reward_functions(script)
+    rewards = reward_functions(script, config.max_completion_length)
     data = _load(script, config, mixture)
     if {"accuracy", "signed_accuracy"} & set(script.reward_funcs or ()):
         for part in data.values():
@@ -96,12 +104,14 @@ def train_model(options: Sequence[str]) -> None:
     trainer.accelerator.end_training()
 
 
-def reward_functions(script: Any) -> list[Any]:
+def reward_functions(script: Any, max_length: int) -> list[Any]:
     """The rewards that were asked for, by name: ours, TRL's, or a function by its import path.
 
     Parameters
     ----------
     script : ScriptArguments
+    max_length : int
+        Tokens at which completions are cut off.
 
     Returns
     -------
@@ -114,7 +124,12 @@ def reward_functions(script: Any) -> list[Any]:
         If there is none, or a name is not known.
     """
     found: list[Any] = [script.reward_model_name_or_path] if script.reward_model_name_or_path else []
-    found += [_reward(name) for name in script.reward_funcs or ()]
+    for name in script.reward_funcs or ():
+        if name == _OVERLONG:
+            cache = max(max_length // 5, 1) if script.overlong_cache is None else script.overlong_cache
+            found.append(overlong_punishment(max_length, cache))
+        else:
+            found.append(_reward(name))
     if not found:
         raise ValueError(f"no reward; give --reward_funcs, for example {', '.join(REWARDS)}")
     return found
@@ -127,9 +142,10 @@ def _reward(name: str) -> Any:
         return _THEIRS[name]()
     module, _, function = name.rpartition(".")
     if not module:
+        known = ", ".join((*REWARDS, _OVERLONG, *_THEIRS))
         raise ValueError(
-            f"reward {name!r} is not known; take one of {', '.join((*REWARDS, *_THEIRS))}, or a function by"
-            " its import path, like my_module.my_reward"
+            f"reward {name!r} is not known; take one of {known}, or a function by its import path, like "
+            "my_module.my_reward"
         )
     sys.path.insert(0, os.getcwd())
     try:
