@@ -17,10 +17,11 @@ from sklearn.utils.validation import check_is_fitted
 
 from evenhand.multilabel.decoding import Decoder, PooledCalibration, decoder_from_state
 from evenhand.multilabel.decoding.thresholds import LabelThresholds
-from evenhand.multilabel.estimator import CuriosityGameClassifier, DecoderName
+from evenhand.multilabel.estimator import CuriosityGameClassifier
 from evenhand.multilabel.fusion import Fusion
 from evenhand.multilabel.game import Space
 from evenhand.multilabel.players import LinearPlayer
+from evenhand.multilabel.predictions import DecoderName
 from evenhand.multilabel.storage import (
     FolderError,
     Kind,
@@ -228,8 +229,8 @@ def _classifier_from(state: dict[str, Any]) -> CuriosityGameClassifier:
     classifier.calibration_ = None
     if calibration is not None:
         classifier.calibration_ = PooledCalibration.from_state(calibration)
-        _check_size("the calibration", len(classifier.calibration_.buckets_), len(counts))
-    classifier.decoders_ = _decoders_from(entry(state, "decoders", dict), len(counts))
+        check_size("the calibration", len(classifier.calibration_.buckets_), len(counts))
+    classifier.decoders_ = decoders_from(entry(state, "decoders", dict), len(counts))
     return classifier
 
 
@@ -250,7 +251,7 @@ def _team_from(state: dict[str, Any], views: dict[str, int], n_labels: int) -> T
                 f"a player reads {player.weights.shape[0] - 1} features of view {player.view!r}, but the"
                 f" views are {views}; the file is damaged"
             )
-        _check_size("a player", len(player.owned), n_labels)
+        check_size("a player", len(player.owned), n_labels)
     if not players or not np.any([player.owned for player in players], axis=0).all():
         raise FolderError("a label has no player that owns it; the file is damaged")
     fusion = Fusion.from_state(entry(state, "fusion", dict), (len(players), n_labels))
@@ -260,13 +261,29 @@ def _team_from(state: dict[str, Any], views: dict[str, int], n_labels: int) -> T
     return TrainedTeam(players, fusion, space, tuple(history))
 
 
-def _decoders_from(states: dict[str, Any], n_labels: int) -> dict[str, Decoder]:
+def decoders_from(states: dict[str, Any], n_labels: int) -> dict[str, Decoder]:
+    """An estimator's decoders by name.
+
+    Parameters
+    ----------
+    states : dict of str to dict
+    n_labels : int
+
+    Returns
+    -------
+    dict of str to Decoder
+
+    Raises
+    ------
+    FolderError
+        If one is missing, damaged or for another number of labels.
+    """
     if set(states) != set(get_args(DecoderName)):
         raise FolderError(f"the decoders are {', '.join(states)}; {', '.join(get_args(DecoderName))} belong")
     decoders = {name: decoder_from_state(entry(states, name, dict)) for name in get_args(DecoderName)}
     for decoder in decoders.values():
         if isinstance(decoder, LabelThresholds) and decoder.thresholds_ is not None:
-            _check_size("a decoder", len(decoder.thresholds_), n_labels)
+            check_size("a decoder", len(decoder.thresholds_), n_labels)
     return decoders
 
 
@@ -277,7 +294,13 @@ def _view_sizes(views: dict[str, Any]) -> dict[str, int]:
     return views
 
 
-def _check_size(what: str, found: int, n_labels: int) -> None:
+def check_size(what: str, found: int, n_labels: int) -> None:
+    """Refuse what is for another number of labels.
+
+    Raises
+    ------
+    FolderError
+    """
     if found != n_labels:
         raise FolderError(f"{what} is for {found} labels, but there are {n_labels}; the file is damaged")
 

@@ -20,6 +20,7 @@ from typing import Any, ClassVar, Protocol
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from evenhand.multilabel.neural.inputs import Column, Kind, as_pixels
 from evenhand.multilabel.options import check_number, check_whole
@@ -513,6 +514,8 @@ def encoder_from_state(state: Mapping[str, Any], recipe: Recipe | None) -> Encod
                 "the model has an encoder of the user's own, which is not saved; give load_neural_model the"
                 f" OwnEncoder with the module, and with {options}, in encoders"
             )
+        if any(is_lazy(part) for part in recipe.module.parameters()):
+            raise FolderError("the module in encoders has lazy layers; give it with their shapes")
         return ModuleEncoder(copy.deepcopy(recipe.module), recipe.dim, recipe.size)
     if kind not in _ENCODERS:
         raise FolderError(f"there is no encoder {kind!r}; known are {', '.join(_ENCODERS)}")

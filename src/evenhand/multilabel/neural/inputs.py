@@ -155,13 +155,14 @@ def _as_column(X: Any, name: str) -> Column:
     if isinstance(X, np.ndarray) and X.ndim == 4:
         _check_picture(X[0], f"view {name!r}")
         return Column("images", X)
-    first = X[0] if isinstance(X, list | tuple | np.ndarray) else None
+    rows = X if isinstance(X, list | tuple | np.ndarray) else np.asarray(X)
+    first = rows[0]
     if isinstance(first, Path) or _is_pillow(first) or (isinstance(first, np.ndarray) and first.ndim == 3):
         return Column("images", _as_images(X, name))
     if _is_text(first) or (
         isinstance(first, list | tuple | np.ndarray) and len(first) and _is_text(first[0])
     ):
-        return Column("texts", [" ".join(row) for row in as_texts(X)])
+        return Column("texts", [" ".join(row) for row in as_texts(rows)])
     return _of_block(Views({name: X}).blocks[name])
 
 
@@ -225,7 +226,7 @@ def as_pixels(image: Any, size: tuple[int, int] | None) -> Tensor:
     if _is_pillow(image):
         image = np.asarray(image.convert("RGB"))
     _check_picture(image, "an image")
-    pixels = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1).float()
+    pixels = torch.from_numpy(np.array(image, order="C")).permute(2, 0, 1).float()
     if image.dtype == np.uint8:
         pixels = pixels / 255
     pixels = pixels.expand(3, -1, -1)
