@@ -46,7 +46,7 @@ def test_text_columns_are_joined_and_rows_chosen_in_order():
 @pytest.mark.parametrize(
     ("X", "message"),
     [
-        ("one text", "is one text, not a list of texts"),
+        ("one text", "is one text or file, not a list of them"),
         ({}, "all views must be of the same instances"),
         ({"a": MATRIX, "b": ["x"]}, r"all views must be of the same instances.*\{'a': 3, 'b': 1\}"),
         (["a", 3], "row 1, text column 0 is 3, not a text"),
@@ -75,6 +75,9 @@ def test_pixels_of_arrays():
 def test_image_files_are_read_as_their_pixels(tmp_path):
     image = pytest.importorskip("PIL.Image", reason="Pillow is not installed (evenhand[images])")
     image.fromarray(PICTURES[0]).save(tmp_path / "a.png")
+    content = (tmp_path / "a.png").read_bytes()
+    assert Inputs.of([content]).kinds == {"all": "images"}
+    assert torch.equal(as_pixels(content, None), as_pixels(PICTURES[0], None))
     assert torch.equal(as_pixels(tmp_path / "a.png", None), as_pixels(PICTURES[0], None))
     assert torch.equal(as_pixels(image.fromarray(PICTURES[0]), None), as_pixels(PICTURES[0], None))
     (tmp_path / "b.png").write_text("no image")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,7 +30,8 @@ class Column:
     ----------
     kind : {"sparse", "dense", "texts", "images"}
     rows : csr_array or ndarray, shape (n, D), list of str, or sequence of images
-        An image is a path, a Pillow image, or an array (H, W, 3) or (H, W, 1): uint8, or floats in [0, 1].
+        An image is a path, the bytes of a file, a Pillow image, or an array (H, W, 3) or (H, W, 1): uint8, or
+        floats in [0, 1].
     """
 
     kind: Kind
@@ -58,6 +60,8 @@ class Column:
             elif isinstance(row, Path):
                 known = row.stat()
                 found.update(f"{row} {known.st_size} {known.st_mtime_ns} ".encode())
+            elif isinstance(row, bytes):
+                found.update(f"{len(row)} ".encode() + row)
             else:
                 found.update(digest(np.asarray(row)).encode())
         return found.hexdigest()
@@ -90,8 +94,8 @@ class Inputs:
         ----------
         X : matrix, Views, list of matrices, texts, images, or mapping of str to any of these
             One without a name is called "all". Texts are a list or array of str, (n,) or (n, text columns);
-            images a list of paths (`pathlib.Path`, since a str is a text), Pillow images or arrays (H, W, 3)
-            or (H, W, 1), or one array (n, H, W, 3) or (n, H, W, 1).
+            images a list of paths (`pathlib.Path`, since a str is a text), bytes of files, Pillow images or
+            arrays (H, W, 3) or (H, W, 1), or one array (n, H, W, 3) or (n, H, W, 1).
 
         Returns
         -------
@@ -149,7 +153,7 @@ def _of_block(block: Any) -> Column:
 
 def _as_column(X: Any, name: str) -> Column:
     if isinstance(X, str | bytes | Path):
-        raise ValueError(f"view {name!r} is one text, not a list of texts; put it in a list")
+        raise ValueError(f"view {name!r} is one text or file, not a list of them; put it in a list")
     if sparse.issparse(X) or not len(X):
         return _of_block(Views({name: X}).blocks[name])
     if isinstance(X, np.ndarray) and X.ndim == 4:
@@ -157,7 +161,11 @@ def _as_column(X: Any, name: str) -> Column:
         return Column("images", X)
     rows = X if isinstance(X, list | tuple | np.ndarray) else np.asarray(X)
     first = rows[0]
-    if isinstance(first, Path) or _is_pillow(first) or (isinstance(first, np.ndarray) and first.ndim == 3):
+    if (
+        isinstance(first, Path | bytes)
+        or _is_pillow(first)
+        or (isinstance(first, np.ndarray) and first.ndim == 3)
+    ):
         return Column("images", _as_images(X, name))
     if _is_text(first) or (
         isinstance(first, list | tuple | np.ndarray) and len(first) and _is_text(first[0])
@@ -183,7 +191,7 @@ def _as_images(X: Any, name: str) -> list[Any]:
         elif isinstance(image, Path):
             if not image.is_file():
                 raise ValueError(f"{place}: there is no image file {image}")
-        elif not _is_pillow(image):
+        elif not isinstance(image, bytes) and not _is_pillow(image):
             raise ValueError(f"{place} is {type(image).__name__}, not an image: give a Path or an array")
     return images
 
@@ -202,7 +210,7 @@ def as_pixels(image: Any, size: tuple[int, int] | None) -> Tensor:
 
     Parameters
     ----------
-    image : Path, Pillow image, or ndarray (H, W, 3) or (H, W, 1)
+    image : Path, bytes, Pillow image, or ndarray (H, W, 3) or (H, W, 1)
     size : (int, int), optional
         Height and width to scale it to (bilinear, antialiased), whatever its sides' proportion.
 
@@ -221,7 +229,7 @@ def as_pixels(image: Any, size: tuple[int, int] | None) -> Tensor:
     >>> as_pixels(np.full((4, 6, 1), 255, np.uint8), (2, 2)).shape
     torch.Size([3, 2, 2])
     """
-    if isinstance(image, Path):
+    if isinstance(image, Path | bytes):
         image = _opened(image)
     if _is_pillow(image):
         image = np.asarray(image.convert("RGB"))
@@ -236,13 +244,14 @@ def as_pixels(image: Any, size: tuple[int, int] | None) -> Tensor:
     return scaled[0].clamp(0, 1)
 
 
-def _opened(path: Path) -> Any:
+def _opened(file: Path | bytes) -> Any:
     try:
         from PIL import Image, UnidentifiedImageError
     except ImportError as error:
         raise ValueError("image files need Pillow; install evenhand[images]") from error
     try:
-        with Image.open(path) as image:
+        with Image.open(io.BytesIO(file) if isinstance(file, bytes) else file) as image:
             return image.convert("RGB")
     except (OSError, UnidentifiedImageError) as error:
-        raise ValueError(f"{path} is no image that Pillow can read ({error})") from error
+        place = file if isinstance(file, Path) else f"a file of {len(file)} bytes"
+        raise ValueError(f"{place} is no image that Pillow can read ({error})") from error

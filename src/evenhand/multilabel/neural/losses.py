@@ -97,7 +97,7 @@ def asymmetric(
 
     Notes
     -----
-    Ridnik et al., 2021 (arXiv:2009.14119), equations 4 to 6, with the values of their public code.
+    Ridnik et al., 2021 (arXiv:2009.14119), with the values of their public code.
 
     Examples
     --------
@@ -176,8 +176,8 @@ def distribution_balanced(
 
     Notes
     -----
-    Wu et al., 2020 (arXiv:2007.09654), equation 9, with the values of their public code for VOC-MLT; without
-    the focal factor that the code adds. An instance without a label has r = ∞, so r̂ = α + 1, as in that code.
+    Wu et al., 2020 (arXiv:2007.09654), with the values of their public code for VOC-MLT; without the focal
+    factor that the code adds. An instance without a label has r = ∞, so r̂ = α + 1, as in that code.
 
     Examples
     --------
