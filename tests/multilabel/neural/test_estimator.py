@@ -9,6 +9,7 @@ from scipy import sparse
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import cross_val_score
+from sklearn.utils.estimator_checks import parametrize_with_checks
 from torch import nn
 
 from evenhand.multilabel.datasets import make_long_tail
@@ -31,6 +32,24 @@ def make(encoders=None, **options):
 @pytest.fixture(scope="module")
 def model():
     return make(SparseBag(32), epochs=12).fit(X, Y)
+
+
+LABEL_SETS = "it learns label sets, two-dimensional y; the check passes classes"
+ONE_COLUMN = "its y is one label, so probabilities are (n, 1); the check wants a column for each class"
+EXPECTED_FAILURES = {
+    "check_classifiers_classes": LABEL_SETS,
+    "check_decision_proba_consistency": LABEL_SETS,
+    "check_classifier_not_supporting_multiclass": "the message it wants names binary classes, not label sets",
+    "check_classifiers_train": ONE_COLUMN,
+    "check_estimator_sparse_array": ONE_COLUMN,
+    "check_estimator_sparse_matrix": ONE_COLUMN,
+    "check_classifier_multioutput": "the threshold is learned; the check wants a decision above 0",
+}
+
+
+@parametrize_with_checks([make(epochs=1)], expected_failed_checks=lambda estimator: EXPECTED_FAILURES)
+def test_scikit_learns_checks(estimator, check):
+    check(estimator)
 
 
 def test_it_learns_and_says_how(model):
@@ -113,7 +132,7 @@ def test_validation_data_of_ones_own():
     assert model.n_train_ == len(TRAIN)
     with pytest.raises(ValueError, match="the tag 'new' is not known"):
         make(SparseBag(8)).fit(X, TAGS, validation_data=(X[:1], [["new"]]))
-    with pytest.raises(ValueError, match=r"X has the views \{'all': 79\}.*trained on \{'all': 80\}"):
+    with pytest.raises(ValueError, match="X has 79 features, but NeuralGameClassifier is expecting 80"):
         make(SparseBag(8)).fit(X, Y, validation_data=(X[:50, :79], Y[:50]))
 
 
@@ -194,7 +213,8 @@ def test_wrong_options_are_named(options, message):
     [
         (X, None, "requires y to be passed"),
         (X, Y[:5], "Y has 5 rows, but X has 220"),
-        (X[:1], Y[:1], "X has one instance"),
+        (X[:1], Y[:1], "1 sample"),
+        (["text"], Y[:1], "X has one instance"),
         (X, sparse.csr_array((220, 3)), "Y has no positive at all"),
         (["text"] * 220, Y, r"view 'all' holds texts; say what reads it"),
     ],
@@ -206,11 +226,15 @@ def test_wrong_data_are_named(features, labels, message):
 
 def test_other_features_than_in_training_are_refused(model):
     with pytest.raises(
-        ValueError, match=r"X has the views \{'all': 79\} \(sparse\), but the model was trained on"
+        ValueError, match="X has 79 features, but NeuralGameClassifier is expecting 80 features"
     ):
         model.predict(X[:, :79])
     with pytest.raises(ValueError, match=r"\(dense\), but the model was trained on \{'all': 80\} \(sparse\)"):
         model.predict(DENSE)
+    with pytest.raises(
+        ValueError, match=r"X has the views \{'all': 0\} \(texts\), but the model was trained on"
+    ):
+        model.predict(["a text"])
 
 
 def test_a_recipe_is_not_changed_by_training():

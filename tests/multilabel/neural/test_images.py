@@ -68,8 +68,8 @@ def test_timms_smallest_model_learns_from_scratch():
 
 def test_from_a_folder_to_label_sets(tmp_path):
     image = pytest.importorskip("PIL.Image", reason="Pillow is not installed (evenhand[images])")
-    pictures, labels = make_pictures(40, size=16)
-    names = [f"{row}.png" for row in range(40)]
+    pictures, labels = make_pictures(200, size=16)
+    names = [f"{row}.png" for row in range(200)]
     for name, picture in zip(names, pictures, strict=True):
         image.fromarray(picture).save(tmp_path / name)
     tags = [" ".join(f"kind{c}" for c in row) for row in np.split(labels.indices, labels.indptr[1:-1])]

@@ -12,11 +12,12 @@ import numpy.typing as npt
 import torch
 from sklearn.utils.validation import check_is_fitted
 
+from evenhand.multilabel.features import as_views
 from evenhand.multilabel.game import Curiosity, Payoff, Rules, Space
 from evenhand.multilabel.neural.ascent import Update
 from evenhand.multilabel.neural.encoders import Encoder, Recipe, default_recipe
 from evenhand.multilabel.neural.evaluation import Examples, Metric, fused, player_logits
-from evenhand.multilabel.neural.inputs import Inputs
+from evenhand.multilabel.neural.inputs import Inputs, holds_features
 from evenhand.multilabel.neural.losses import LossName
 from evenhand.multilabel.neural.network import TeamNetwork
 from evenhand.multilabel.neural.processes import processes
@@ -147,12 +148,15 @@ class NeuralGameClassifier(LabelSetPredictor):
         M, instances learned from.
     n_features_in_ : int
         Of all views together.
+    feature_names_in_ : ndarray of str
+        Where X was a DataFrame.
 
     Notes
     -----
     Method: arXiv:2510.17520, 2602.15330, as METHODS.md reads them. [D] A head's biases start at the log-odds
-    of their labels. Processes that `accelerate launch` starts share out each batch; every one must be given
-    the same data, and only the first one writes.
+    of their labels. Processes that `torchrun` or `accelerate launch` start share out each batch; every one
+    must be given the same data, and only the first one writes. After each epoch the players' scores of the
+    held-out part are in memory as arrays (N, n, L): for many thousands of labels see `ExtremeGameClassifier`.
 
     Examples
     --------
@@ -265,22 +269,18 @@ class NeuralGameClassifier(LabelSetPredictor):
             If the checkpoint is of another training, or damaged.
         """
         self.check_options()
-        inputs = Inputs.of(X)
-        if len(inputs) < 2:
-            raise ValueError("X has one instance; at least two are needed")
-        self.views_, self.kinds_ = inputs.widths, inputs.kinds
-        self.n_features_in_ = sum(self.views_.values())
+        inputs = self._as_inputs(X, reset=True)
         examples, held_out = self._parts(inputs, y, validation_data)
         settings = self._settings()
         with torch.random.fork_rng():  # training seeds torch; what the caller draws shall not depend on it
             torch.manual_seed(self.random_state)
             network = self._network(examples)
-            with progress_bar(self.verbose, "steps") as report:
-                total = self.epochs * -(-len(examples.inputs) // self.batch_size)
+            with progress_bar(self.verbose and processes().is_main_process, "steps") as report:
+                steps = -(-len(examples.inputs) // self.batch_size)
 
                 def on_step(epoch: int, step: int, value: float) -> None:
                     if report is not None:
-                        report(f"epoch {epoch}", epoch * (total // self.epochs) + step, total)
+                        report(f"epoch {epoch}", epoch * steps + step, self.epochs * steps)
 
                 history = train(
                     network,
@@ -346,7 +346,7 @@ class NeuralGameClassifier(LabelSetPredictor):
             held_out = Examples(inputs[others], targets.labels[others])
             examples = Examples(inputs[rows], targets.labels[rows])
         else:
-            other_inputs = self._as_trained(Inputs.of(given[0]))
+            other_inputs = self._as_inputs(given[0], reset=False)
             held_out = Examples(other_inputs, as_known_targets(given[1], len(other_inputs), self.classes_))
         for what, part in (("learned from", examples), ("held out", held_out)):
             if not part.labels.nnz:
@@ -432,11 +432,17 @@ class NeuralGameClassifier(LabelSetPredictor):
 
     def _fitted_inputs(self, X: Any) -> Inputs:
         check_is_fitted(self)
-        return self._as_trained(Inputs.of(X))
+        return self._as_inputs(X, reset=False)
 
-    def _as_trained(self, inputs: Inputs) -> Inputs:
-        """Inputs that look like those of the training."""
-        if inputs.widths != self.views_ or inputs.kinds != self.kinds_:
+    def _as_inputs(self, X: Any, *, reset: bool) -> Inputs:
+        """X, checked; numbers are also checked by scikit-learn, which keeps feature names."""
+        inputs = Inputs.of(as_views(self, X, reset=reset) if holds_features(X) else X)
+        if reset:
+            if len(inputs) < 2:
+                raise ValueError("X has one instance; at least two are needed")
+            self.views_, self.kinds_ = inputs.widths, inputs.kinds
+            self.n_features_in_ = sum(self.views_.values())
+        elif inputs.widths != self.views_ or inputs.kinds != self.kinds_:
             raise ValueError(
                 f"X has the views {inputs.widths} ({', '.join(inputs.kinds.values())}), but the model was"
                 f" trained on {self.views_} ({', '.join(self.kinds_.values())})"

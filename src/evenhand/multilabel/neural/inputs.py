@@ -116,7 +116,7 @@ class Inputs:
             return X
         if isinstance(X, Mapping) and not sparse.issparse(X):  # a dok_array is a mapping
             return cls({name: _as_column(part, name) for name, part in X.items()})
-        if isinstance(X, Views) or (isinstance(X, list | tuple) and _is_matrices(X)):
+        if isinstance(X, Views) or _is_matrices(X):
             return cls({name: _of_block(block) for name, block in Views.of(X).blocks.items()})
         return cls({"all": _as_column(X, "all")})
 
@@ -144,33 +144,53 @@ class Inputs:
 
 
 def _is_matrices(X: Any) -> bool:
-    return any(len(getattr(block, "shape", ())) == 2 for block in X)
+    return isinstance(X, list | tuple) and any(len(getattr(block, "shape", ())) == 2 for block in X)
 
 
 def _of_block(block: Any) -> Column:
     return Column("sparse" if sparse.issparse(block) else "dense", block)
 
 
+def holds_features(X: Any) -> bool:
+    """Whether X is numbers throughout, one matrix or several, and neither texts nor images.
+
+    Examples
+    --------
+    >>> holds_features([[1.0, 2.0]]), holds_features(["a text"])
+    (True, False)
+    """
+    if isinstance(X, Mapping) and not sparse.issparse(X):
+        return all(holds_features(part) for part in X.values())
+    return isinstance(X, Views) or (not isinstance(X, Inputs) and _kind(X) is None)
+
+
+def _kind(X: Any) -> Literal["texts", "images"] | None:
+    """What X is if it is no matrix."""
+    if sparse.issparse(X) or isinstance(X, str | bytes | Path):
+        return None
+    rows = X if isinstance(X, list | tuple | np.ndarray) else np.asarray(X)
+    if getattr(rows, "ndim", 1) == 0 or not len(rows) or _is_matrices(rows):
+        return None
+    first = rows[0]
+    if isinstance(first, Path | bytes) or _is_pillow(first):
+        return "images"
+    if isinstance(first, np.ndarray) and first.ndim == 3:
+        return "images"
+    if isinstance(first, list | tuple | np.ndarray) and len(first):
+        first = first[0]
+    return "texts" if _is_text(first) else None
+
+
 def _as_column(X: Any, name: str) -> Column:
     if isinstance(X, str | bytes | Path):
         raise ValueError(f"view {name!r} is one text or file, not a list of them; put it in a list")
-    if sparse.issparse(X) or not len(X):
-        return _of_block(Views({name: X}).blocks[name])
-    if isinstance(X, np.ndarray) and X.ndim == 4:
-        _check_picture(X[0], f"view {name!r}")
-        return Column("images", X)
-    rows = X if isinstance(X, list | tuple | np.ndarray) else np.asarray(X)
-    first = rows[0]
-    if (
-        isinstance(first, Path | bytes)
-        or _is_pillow(first)
-        or (isinstance(first, np.ndarray) and first.ndim == 3)
-    ):
-        return Column("images", _as_images(X, name))
-    if _is_text(first) or (
-        isinstance(first, list | tuple | np.ndarray) and len(first) and _is_text(first[0])
-    ):
-        return Column("texts", [" ".join(row) for row in as_texts(rows)])
+    kind = _kind(X)
+    if kind == "images":
+        if isinstance(X, np.ndarray):
+            _check_picture(X[0], f"view {name!r}")
+        return Column("images", X if isinstance(X, np.ndarray) else _as_images(X, name))
+    if kind == "texts":
+        return Column("texts", [" ".join(row) for row in as_texts(X)])
     return _of_block(Views({name: X}).blocks[name])
 
 

@@ -75,6 +75,7 @@ def save_neural_model(model: NeuralGameClassifier, folder: str | os.PathLike[str
     check_is_fitted(model)
     params = model.get_params(deep=False)
     network, calibration = model.network_, model.calibration_
+    names = getattr(model, "feature_names_in_", None)
     assert calibration is not None
     state = {
         "params": {name: value for name, value in params.items() if name not in _NOT_OF_THE_MODEL},
@@ -86,6 +87,7 @@ def save_neural_model(model: NeuralGameClassifier, folder: str | os.PathLike[str
         "sparse_labels": bool(model.sparse_labels_),
         "views": model.views_,
         "kinds": model.kinds_,
+        "feature_names_in": None if names is None else names_state(names),
         "encoder_views": list(model.encoder_views_),
         "encoders": [encoder_state(one) for one in _encoders_of(network)],
         "encoder_of": list(network.encoder_of),
@@ -141,6 +143,8 @@ def _model_from(state: dict[str, Any], encoders: Encoders) -> NeuralGameClassifi
     if model.views_.keys() != model.kinds_.keys() or not model.views_:
         raise FolderError("the views and their kinds are not of the same names; the file is damaged")
     model.n_features_in_ = sum(entry(model.views_, name, int) for name in model.views_)
+    if entry(state, "feature_names_in", dict, type(None)) is not None:
+        model.feature_names_in_ = names_entry(state, "feature_names_in", model.n_features_in_)
     model.encoder_views_ = tuple(entry(state, "encoder_views", list))
     if strange := [view for view in model.encoder_views_ if view not in model.views_]:
         raise FolderError(
