@@ -82,7 +82,7 @@ def player_logits(
         for rows in np.array_split(mine, max(1, -(-len(mine) // rows_at_a_time))):
             if len(rows):
                 found[:, torch.from_numpy(rows)] = network.logits(
-                    features(network, inputs, views, rows)
+                    _features(network, inputs, views, rows)
                 ).cpu()
     network.train(was_training)
     if shared_out:
@@ -90,7 +90,7 @@ def player_logits(
     return found
 
 
-def features(
+def _features(
     network: TeamNetwork, inputs: Inputs, views: Sequence[str], rows: npt.NDArray[np.integer[Any]]
 ) -> list[Tensor]:
     """φ of each encoder on some rows."""
@@ -101,7 +101,19 @@ def features(
 
 
 def fused(network: TeamNetwork, logits: Tensor, space: game.Space) -> Tensor:
-    """s̄ (n, K) from s (N, n, K), on the CPU."""
+    """s̄ of the team.
+
+    Parameters
+    ----------
+    network : TeamNetwork
+    logits : Tensor, shape (N, n, K)
+        s, on the CPU.
+    space : {"logit", "probability"}
+
+    Returns
+    -------
+    Tensor, shape (n, K), on the CPU
+    """
     team = _team(network, torch.zeros(logits.shape[-1]))
     return game.fuse(logits, team.weights, team.owners, None, space)
 

@@ -36,6 +36,14 @@ class TeamNetwork(nn.Module):
     ω_{i,c} = softmax over the owners of a learnable a_{i,c}, 0 at the start, in both spaces [D]: a head can
     scale its own logits, so that a free ω in logit space would add nothing. So Jensen's inequality holds for
     the team, and a label with one owner has ω = 1 exactly.
+
+    Examples
+    --------
+    >>> from evenhand.multilabel.neural.encoders import DenseEncoder
+    >>> owners = np.array([[True, True, False], [False, True, True]])
+    >>> network = TeamNetwork([DenseEncoder(4, (5,), dropout=0.0)], [0, 0], owners)
+    >>> network.logits([network.encode(0, (torch.ones(7, 4),))]).shape
+    torch.Size([2, 7, 3])
     """
 
     def __init__(
@@ -47,16 +55,17 @@ class TeamNetwork(nn.Module):
     ) -> None:
         super().__init__()
         self.encoder_of = tuple(encoder_of)
-        self.owned = [torch.from_numpy(np.flatnonzero(owned)) for owned in owners]
-        for player, labels in enumerate(self.owned):
+        owned = [torch.from_numpy(np.flatnonzero(row)) for row in owners]
+        for player, labels in enumerate(owned):
             if not len(labels):
                 raise ValueError(f"player {player} owns no label; take fewer players or another partition")
+            self.register_buffer(f"owned{player}", labels, persistent=False)
         self.encoders = nn.ModuleList(encoders)
         self.heads = nn.ModuleList(
-            nn.Linear(encoders[e].dim, len(labels)) for e, labels in zip(encoder_of, self.owned)
+            nn.Linear(encoders[e].dim, len(labels)) for e, labels in zip(encoder_of, owned)
         )
         with torch.no_grad():
-            for head, labels in zip(self.heads, self.owned):
+            for head, labels in zip(self.heads, owned):
                 at = torch.zeros(len(labels)) if start is None else torch.from_numpy(start)[labels]
                 head.bias.copy_(at)  # type: ignore[operator]
         self.mixture = nn.Parameter(torch.zeros(owners.shape))
@@ -95,8 +104,12 @@ class TeamNetwork(nn.Module):
         """s_i, shape (n, K), in float32 at least; 0 where the player does not own the label."""
         scores: Tensor = self.heads[player](features)
         scores = scores.to(torch.promote_types(scores.dtype, torch.float32))
-        everything = scores.new_zeros(len(scores), self.owners.shape[1])
-        return everything.index_copy(1, self.owned[player].to(scores.device), scores)
+        n_labels = self.owners.shape[1]
+        if scores.shape[1] == n_labels:
+            return scores
+        return scores.new_zeros(len(scores), n_labels).index_copy(
+            1, self.get_buffer(f"owned{player}"), scores
+        )
 
     def logits(self, features: Sequence[Tensor]) -> Tensor:
         """s, shape (N, n, K), from the features of each encoder."""

@@ -275,9 +275,8 @@ class _Run:
     def _share_buffers(self) -> None:
         """Give all processes the first one's running means, as of batch normalisation."""
         if self.process.num_processes > 1:
-            for name, buffer in self.network.named_buffers():
-                if name != "owners":
-                    buffer.copy_(broadcast(buffer))
+            for buffer in self.network.encoders.buffers():
+                buffer.copy_(broadcast(buffer))
 
     def _record_epoch(self) -> None:
         progress, settings = self.progress, self.settings
