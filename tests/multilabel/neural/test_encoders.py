@@ -5,6 +5,7 @@ import sys
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 from scipy import sparse
 from torch import nn
 
@@ -202,6 +203,19 @@ def test_an_image_encoder_is_timms_model(timm):
     mean, deviation = timm.data.IMAGENET_DEFAULT_MEAN, timm.data.IMAGENET_DEFAULT_STD
     expected = (IMAGES.rows[0] / 255 - np.array(mean)) / np.array(deviation)
     np.testing.assert_allclose(pixels[0].permute(1, 2, 0), expected, atol=1e-5)
+
+
+def test_an_image_encoder_takes_weights_from_a_file(timm, tmp_path):
+    torch.manual_seed(1)
+    whole = timm.create_model("test_efficientnet", num_classes=7)
+    file = tmp_path / "whole.safetensors"
+    save_file(whole.state_dict(), file)
+    encoder = ImageModel("test_efficientnet", str(file), 32).build(IMAGES)
+    assert torch.equal(encoder.model.conv_stem.weight, whole.conv_stem.weight)
+    with pytest.raises(ValueError, match="does not hold the weights of 'test_resnet'"):
+        ImageModel("test_resnet", str(file)).build(IMAGES)
+    with pytest.raises(ValueError, match=r"weights must be a .safetensors file that is there, not 'a.pth'"):
+        ImageModel("test_efficientnet", "a.pth").build(IMAGES)
 
 
 def test_an_image_model_that_timm_does_not_know(timm):

@@ -15,10 +15,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib import import_module
 from itertools import pairwise
+from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
@@ -306,7 +308,7 @@ class ImageModel:
     name : str
         As `timm.list_models` gives it.
     weights : str, optional
-        A file of weights that timm can load. None: the model starts from random weights.
+        A .safetensors file of the model, with or without its classifier. None: random weights.
     size : int, optional
         Height and width that images are scaled to, whatever their sides' proportion. None: the model's own.
     """
@@ -332,8 +334,13 @@ class ImageEncoder(Encoder):
         timm = _needed("timm", "images")
         if not timm.is_model(name):
             raise ValueError(f"timm knows no model {name!r}; timm.list_models() lists them")
-        options: dict[str, Any] = {} if weights is None else {"checkpoint_path": weights}
-        self.model = timm.create_model(name, pretrained=False, num_classes=0, **options)
+        options: dict[str, Any] = {"num_classes": 0, "pretrained": weights is not None}
+        if weights is not None:  # timm then takes the classifier off, and fetches nothing
+            options["pretrained_cfg_overlay"] = {"file": _weights_file(weights)}
+        try:
+            self.model = timm.create_model(name, **options)
+        except (RuntimeError, SafetensorError) as error:
+            raise ValueError(f"{weights} does not hold the weights of {name!r} ({error})") from error
         wanted = timm.data.resolve_data_config({}, model=self.model)
         self.size = tuple(wanted["input_size"][1:]) if size is None else (size, size)
         self.options = {"name": name, "size": size}
@@ -353,6 +360,13 @@ class ImageEncoder(Encoder):
     def architecture(self) -> dict[str, Any]:
         """See `Encoder`."""
         return self.options
+
+
+def _weights_file(weights: str) -> str:
+    path = Path(weights)
+    if path.suffix != ".safetensors" or not path.is_file():  # other formats may run code when read
+        raise ValueError(f"weights must be a .safetensors file that is there, not {weights!r}")
+    return str(path)
 
 
 # --- a module of one's own --------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ processes, so that the global batch alone decides what is learned.
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -297,8 +298,14 @@ class _Run:
             progress.best, progress.best_epoch = module_arrays(self.network), progress.epoch
         progress.epoch, progress.step, progress.potential_sum = progress.epoch + 1, 0, 0.0
         if self.log is not None and self.process.is_main_process:
-            lines = [json.dumps(one) for one in progress.history]
-            self.log.write_text("\n".join(lines) + "\n", encoding="utf-8")
+            self._write_log(self.log)
+
+    def _write_log(self, log: Path) -> None:
+        """All records so far, so that a training that is taken up writes the same file; at one stroke."""
+        beside = log.with_name(f".{log.name}.tmp")
+        lines = [json.dumps(one) + "\n" for one in self.progress.history]
+        beside.write_text("".join(lines), encoding="utf-8")
+        os.replace(beside, log)
 
     def _is_best(self) -> bool:
         """Whether the last record beats all before it, in the eyes of the first process."""
