@@ -5,21 +5,16 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal, Self, cast, get_args
+from typing import Any, Self, cast, get_args
 
 import numpy as np
 import numpy.typing as npt
 from joblib import effective_n_jobs
 from scipy import sparse
-from scipy.special import expit, logit
-from sklearn.base import BaseEstimator, ClassifierMixin
-from sklearn.preprocessing import MultiLabelBinarizer
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted
 
-from evenhand.multilabel.decoding import Decoder, GlobalThreshold, LabelThresholds, MacroF1, PooledCalibration
 from evenhand.multilabel.features import as_views
 from evenhand.multilabel.game import Curiosity, Rules, Space
-from evenhand.multilabel.metrics import confusion, f1
 from evenhand.multilabel.options import (
     check_choice,
     check_folder_name,
@@ -29,20 +24,18 @@ from evenhand.multilabel.options import (
     check_whole,
 )
 from evenhand.multilabel.partition import Partition, partition_labels
+from evenhand.multilabel.predictions import DecoderName, LabelSetPredictor
 from evenhand.multilabel.progress import progress_bar
-from evenhand.multilabel.scores import top_k
 from evenhand.multilabel.solver import Loss
-from evenhand.multilabel.targets import as_targets, is_tag_lists, named_sets
-from evenhand.multilabel.training import Settings, Training, train
+from evenhand.multilabel.targets import as_targets
+from evenhand.multilabel.training import Settings, train
 from evenhand.multilabel.views import Views, player_views
-
-DecoderName = Literal["micro", "macro", "per_label", "macro_f1"]
 
 _SMALL_LABEL_SET = 101  # METHODS: up to here every player owns every label
 _CHUNK_BYTES = 1 << 28  # of players' scores at a time in predict and predict_topk
 
 
-class CuriosityGameClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
+class CuriosityGameClassifier(LabelSetPredictor):
     """CD-GTMLL with linear players: a multi-label classifier that does not forget the rare labels.
 
     Players, each a linear model on its own view of the features, are paid for being right and earn a
@@ -243,7 +236,7 @@ class CuriosityGameClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[m
                 checkpoint=None if self.checkpoint is None else Path(self.checkpoint),
             )
         self.team_ = game.team
-        self._calibrate(game, labels)
+        self._learn_decisions((game.fused, labels) if self.n_folds else None)
         return self
 
     def check_options(self) -> None:
@@ -328,187 +321,13 @@ class CuriosityGameClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[m
             seed=self.random_state,
         )
 
-    def _calibrate(self, game: Training, labels: sparse.csr_array[Any]) -> None:
-        """Learn probabilities and thresholds from what the team said of rows it had not seen."""
-        half = GlobalThreshold.from_state({"kind": "GlobalThreshold", "objective": "micro", "threshold": 0.5})
-        self.calibration_: PooledCalibration | None = None
-        self.decoders_: dict[str, Decoder] = dict.fromkeys(get_args(DecoderName), half)
-        self.held_out_f1_: npt.NDArray[np.float64] | None = None
-        if not self.n_folds:
-            return
-        self.calibration_ = PooledCalibration().fit(game.fused, labels)
-        probabilities = self._probabilities(game.fused)
-        self.decoders_ = {
-            "micro": GlobalThreshold("micro").fit(probabilities, labels),
-            "macro": GlobalThreshold("macro").fit(probabilities, labels),
-            "per_label": LabelThresholds().fit(probabilities, labels),
-            "macro_f1": MacroF1(),
-        }
-        self.held_out_f1_ = confusion(labels, self.decoders_["micro"].decode(probabilities)).f1
-
-    def _probabilities(self, fused: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """p̄, a constant for labels that training never saw."""
-        p: npt.NDArray[Any] = (
-            expit(fused) if self.calibration_ is None else self.calibration_.transform(fused)
-        )
-        p[:, self.label_counts_ == 0] = 0.5 / (self.n_train_ + 1)
-        return p
-
-    def decision_function(self, X: Any) -> npt.NDArray[Any]:
-        """The team's calibrated log-odds.
-
-        Parameters
-        ----------
-        X : as in `fit`
-
-        Returns
-        -------
-        ndarray, shape (n, L)
-
-        Raises
-        ------
-        ValueError
-            If the array would be larger than ``max_dense_bytes``, or X does not fit the training data.
-        """
-        p = self.predict_proba(X)
-        kind = np.finfo(p.dtype)
-        scores: npt.NDArray[Any] = logit(np.clip(p, kind.tiny, 1 - kind.epsneg))  # 0 and 1 have no logit
-        return scores
-
-    def predict_proba(self, X: Any) -> npt.NDArray[Any]:
-        """The probability of every label.
-
-        Parameters
-        ----------
-        X : as in `fit`
-
-        Returns
-        -------
-        ndarray, shape (n, L)
-
-        Raises
-        ------
-        ValueError
-            If the array would be larger than ``max_dense_bytes``, or X does not fit the training data.
-        """
-        views = self._fitted_views(X)
-        self._check_budget(len(views))
-        return np.concatenate([p for _, p in self._chunks(views)])
-
-    def predict_topk(self, X: Any, k: int) -> sparse.csr_array[Any]:
-        """The k most probable labels of each instance.
-
-        Parameters
-        ----------
-        X : as in `fit`
-        k : int
-
-        Returns
-        -------
-        csr_array, shape (n, L)
-            Their probabilities, in the order of label ids; at most k a row.
-        """
-        views = self._fitted_views(X)
-        best = [top_k(p, k) for _, p in self._chunks(views)]
-        return sparse.csr_array(sparse.vstack(best, format="csr"))
-
-    def predict(self, X: Any, decoder: str | None = None) -> Any:
-        """Label sets.
-
-        Parameters
-        ----------
-        X : as in `fit`
-        decoder : {"micro", "macro", "per_label", "macro_f1"}, optional
-            Instead of the estimator's own.
-
-        Returns
-        -------
-        csr_array or ndarray of int, shape (n, L)
-            Sparse where the training labels were.
-        """
-        views = self._fitted_views(X)
-        name = self.decoder if decoder is None else decoder
-        if name not in self.decoders_:
-            raise ValueError(f"decoder is {name!r}; choose one of {', '.join(self.decoders_)}")
-        if isinstance(self.decoders_[name], MacroF1):  # it weighs all instances against each other
-            sets = self.decoders_[name].decode(self.predict_proba(views))
-        else:
-            parts = [self.decoders_[name].decode(p) for _, p in self._chunks(views)]
-            sets = sparse.csr_array(sparse.vstack(parts, format="csr"))
-        return sets if self.sparse_labels_ else sets.toarray().astype(np.int64)
-
-    def label_sets(self, Y: Any) -> list[tuple[Any, ...]]:
-        """The names of the labels of each row of what `predict` returned.
-
-        Parameters
-        ----------
-        Y : sparse or dense matrix, shape (n, L)
-
-        Returns
-        -------
-        list of tuple
-        """
-        check_is_fitted(self)
-        return named_sets(Y, self.classes_)
-
-    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
-        """Micro-F1 of `predict`: the share of exactly right label sets says little where labels are many.
-
-        Parameters
-        ----------
-        X : as in `fit`
-        y : sparse or dense matrix, shape (n, L), or sequence of collections of str
-            Tags that training did not know are missed ones.
-        sample_weight : None
-            Not supported.
-
-        Returns
-        -------
-        float
-        """
-        if sample_weight is not None:
-            raise ValueError("score takes no sample_weight; compute a weighted metric from predict instead")
-        if not is_tag_lists(y):
-            return f1(y, self.predict(X)).micro
-        unknown = sorted({tag for tags in y for tag in tags}.difference(self.classes_))
-        names = [*self.classes_, *unknown]
-        sets = sparse.csr_array(self.predict(X))
-        parts = (sets.data, sets.indices, sets.indptr)
-        sets = sparse.csr_array(parts, shape=(sets.shape[0], len(names)))
-        truth = MultiLabelBinarizer(classes=names, sparse_output=True).fit_transform(y)
-        return f1(truth, sets).micro
-
-    def _fitted_views(self, X: Any) -> Views:
+    def _fitted_inputs(self, X: Any) -> Views:
         check_is_fitted(self)
         return as_views(self, X, reset=False)
 
-    def _check_budget(self, n: int) -> None:
-        needed = n * len(self.classes_) * 4
-        if needed > self.max_dense_bytes:
-            raise ValueError(
-                f"{n} instances x {len(self.classes_)} labels are an array of {_size(needed)}, more than"
-                f" max_dense_bytes ({_size(self.max_dense_bytes)}); use predict_topk(X, k)"
-            )
-
-    def _chunks(self, views: Views) -> Iterator[tuple[slice, npt.NDArray[Any]]]:
-        """Probabilities of some rows at a time, so that the players' scores stay small."""
+    def _score_chunks(self, inputs: Views) -> Iterator[npt.NDArray[Any]]:
+        """Some rows at a time, so that the players' scores stay small."""
         row_bytes = 4 * len(self.classes_) * (len(self.team_.players) + 2)
         step = max(1, _CHUNK_BYTES // row_bytes)
-        for start in range(0, len(views), step):
-            rows = slice(start, min(start + step, len(views)))
-            yield rows, self._probabilities(self.team_.logits(views[rows]))
-
-    def __sklearn_tags__(self) -> Any:
-        tags = super().__sklearn_tags__()
-        tags.input_tags.sparse = True
-        tags.target_tags.multi_output = True
-        tags.target_tags.single_output = False
-        tags.target_tags.two_d_labels = True
-        tags.classifier_tags.multi_label = True
-        tags.classifier_tags.multi_class = False
-        return tags
-
-
-def _size(n_bytes: float) -> str:
-    """A number of bytes for people."""
-    return f"{n_bytes / 2**30:.1f} GiB" if n_bytes >= 1 << 30 else f"{n_bytes / 2**20:.3g} MiB"
+        for start in range(0, len(inputs), step):
+            yield self.team_.logits(inputs[start : start + step])

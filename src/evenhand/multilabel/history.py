@@ -23,8 +23,9 @@ def summarise(
     labels: sparse.csc_array[Any],
     team: game.Team,
     rules: game.Rules,
+    train_counts: npt.NDArray[np.int64] | None = None,
 ) -> dict[str, Any]:
-    """The state of play on out-of-fold outputs, as plain numbers.
+    """The state of play on outputs that training has not seen, as plain numbers.
 
     Parameters
     ----------
@@ -37,6 +38,8 @@ def summarise(
     labels : csc_array, shape (n, K)
     team : Team
     rules : Rules
+    train_counts : ndarray of int64, shape (K,), optional
+        n_c, which say what is rare, where the labels are those of other instances.
 
     Returns
     -------
@@ -47,17 +50,18 @@ def summarise(
         ``weight_entropy_by_decile`` (10), the players' share of Σω and its entropy in nats, rarest first
         (division of labour).
     """
-    counts = np.diff(labels.indptr)
+    present = np.diff(labels.indptr) > 0
+    counts = np.diff(labels.indptr) if train_counts is None else train_counts
     potential, payoff = _potential(logits, doubts, labels, team, rules)
     deciles = frequency_deciles(counts).index
     shares = _shares(team)
     entropy = -(shares * np.log(np.maximum(shares, 1e-300))).sum(0)
-    seen = [np.flatnonzero((deciles == d) & (counts > 0)) for d in range(10)]
+    seen = [np.flatnonzero((deciles == d) & present) for d in range(10)]
     by_label = _doubt_on_positives(doubts, labels, team)
     return {
         "potential": potential,
         "payoff": payoff,
-        "rare_f1_bound": _mean(_rare_f1_bound(calibrated, labels)[rare_labels(counts) & (counts > 0)]),
+        "rare_f1_bound": _mean(_rare_f1_bound(calibrated, labels)[rare_labels(counts) & present]),
         "disagreement_rare": _mean(by_label[seen[0]]),
         "disagreement_head": _mean(by_label[seen[-1]]),
         "weights_by_decile": [[_mean(player[at]) for player in shares] for at in seen],

@@ -16,12 +16,13 @@ from scipy import sparse
 from sklearn.utils.validation import check_is_fitted
 
 from evenhand.multilabel.decoding import PooledCalibration, decoders_from_states
-from evenhand.multilabel.estimator import CuriosityGameClassifier, DecoderName
+from evenhand.multilabel.estimator import CuriosityGameClassifier
 from evenhand.multilabel.extreme import state as trees
 from evenhand.multilabel.extreme.estimator import ExtremeGameClassifier
 from evenhand.multilabel.fusion import Fusion
 from evenhand.multilabel.game import Space
 from evenhand.multilabel.players import LinearPlayer
+from evenhand.multilabel.predictions import DecoderName
 from evenhand.multilabel.storage import (
     FolderError,
     Kind,
@@ -241,7 +242,7 @@ def _game_from(state: dict[str, Any]) -> CuriosityGameClassifier:
     classifier.calibration_ = None
     if calibration is not None:
         classifier.calibration_ = PooledCalibration.from_state(calibration)
-        _check_size("the calibration", len(classifier.calibration_.buckets_), len(counts))
+        check_size("the calibration", len(classifier.calibration_.buckets_), len(counts))
     classifier.decoders_ = decoders_from_states(
         entry(state, "decoders", dict), get_args(DecoderName), len(counts)
     )
@@ -265,7 +266,7 @@ def _team_from(state: dict[str, Any], views: dict[str, int], n_labels: int) -> T
                 f"a player reads {player.weights.shape[0] - 1} features of view {player.view!r}, but the"
                 f" views are {views}; the file is damaged"
             )
-        _check_size("a player", len(player.owned), n_labels)
+        check_size("a player", len(player.owned), n_labels)
     if not players or not np.any([player.owned for player in players], axis=0).all():
         raise FolderError("a label has no player that owns it; the file is damaged")
     fusion = Fusion.from_state(entry(state, "fusion", dict), (len(players), n_labels))
@@ -275,7 +276,13 @@ def _team_from(state: dict[str, Any], views: dict[str, int], n_labels: int) -> T
     return TrainedTeam(players, fusion, space, tuple(history))
 
 
-def _check_size(what: str, found: int, n_labels: int) -> None:
+def check_size(what: str, found: int, n_labels: int) -> None:
+    """Refuse what is for another number of labels.
+
+    Raises
+    ------
+    FolderError
+    """
     if found != n_labels:
         raise FolderError(f"{what} is for {found} labels, but there are {n_labels}; the file is damaged")
 

@@ -82,18 +82,28 @@ def fingerprint(
     dict
         For JSON: ``settings`` as they are, ``data`` as SHA-256 by name, and the ``release``.
     """
-    data = {f"view {name!r}": _digest(block) for name, block in views.blocks.items()}
+    data = {f"view {name!r}": digest(block) for name, block in views.blocks.items()}
     return {
         "release": __version__,
         "settings": {
             **{name: settings[name] for name in settings if name != "n_jobs"},
             "players": list(player_views),
         },
-        "data": data | {name: _digest(part) for name, part in arrays.items()},
+        "data": data | {name: digest(part) for name, part in arrays.items()},
     }
 
 
-def _digest(part: Any) -> str:
+def digest(part: Any) -> str:
+    """The SHA-256 of an array's values, type and shape.
+
+    Parameters
+    ----------
+    part : csr_array or ndarray
+
+    Returns
+    -------
+    str
+    """
     found = hashlib.sha256()
     pieces = (part,) if isinstance(part, np.ndarray) else (part.indptr, part.indices, part.data)
     for piece in pieces:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from numbers import Integral, Real
-from typing import Any, ClassVar, Self, TypeAlias
+from typing import Any, ClassVar, Protocol, Self, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -243,13 +243,20 @@ _ANALYSES: dict[str, dict[str, Any]] = {
 _STATE_VERSION = 1
 
 
-# No set_output: Views do not fit into a DataFrame.
-def player_views(views: Views, n_players: int | None) -> tuple[str, ...]:
+class HasNames(Protocol):
+    """Whatever has named views."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of the views, in order."""
+
+
+def player_views(views: HasNames, n_players: int | None) -> tuple[str, ...]:
     """The view of each player: one player a view, or several of a single view.
 
     Parameters
     ----------
-    views : Views
+    views : Views, or anything with the names of views
     n_players : int, optional
         None: as many as there are views.
 
@@ -277,6 +284,7 @@ def player_views(views: Views, n_players: int | None) -> tuple[str, ...]:
     return views.names * n_players if len(views.names) == 1 else views.names
 
 
+# No set_output: Views do not fit into a DataFrame.
 class TextViews(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None):  # type: ignore[misc, call-arg]
     """Texts to views: TF-IDF of words, of pairs of words and of runs of characters.
 
@@ -378,7 +386,7 @@ class TextViews(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None):  #
         ValueError
             As `fit` does.
         """
-        texts = _as_texts(X)
+        texts = as_texts(X)
         self._check_options(texts.shape[1])
         vectorizers, blocks = {}, {}
         for name in self.views:
@@ -413,7 +421,7 @@ class TextViews(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None):  #
             If X is not texts or has another number of columns than the training texts.
         """
         check_is_fitted(self)
-        texts = _as_texts(X)
+        texts = as_texts(X)
         if texts.shape[1] != self.n_columns_:
             raise ValueError(
                 f"the texts have {texts.shape[1]} columns, but {self.n_columns_} were fitted; "
@@ -571,8 +579,22 @@ class TextViews(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None):  #
                 )
 
 
-def _as_texts(X: Any) -> npt.NDArray[Any]:
-    """A new array (n, text columns) of str; None becomes the empty text."""
+def as_texts(X: Any) -> npt.NDArray[Any]:
+    """Texts as a new array; None becomes the empty text.
+
+    Parameters
+    ----------
+    X : sequence of str, or array of str, shape (n,) or (n, text columns)
+
+    Returns
+    -------
+    ndarray of str, dtype object, shape (n, text columns)
+
+    Raises
+    ------
+    ValueError
+        If X is empty or of another shape, or an entry is no text.
+    """
     texts = np.array(X, dtype=object)
     if texts.ndim == 1:
         texts = texts[:, None]

@@ -1,4 +1,4 @@
-"""Readers: files of the usual formats into `MultilabelData`."""
+"""Readers: files of the usual formats into `MultilabelData`, and images with tags into `ImageData`."""
 
 from __future__ import annotations
 
@@ -9,12 +9,23 @@ from typing import Any
 
 from evenhand.multilabel.data import DataError, MultilabelData
 from evenhand.multilabel.readers.arff import read_arff
+from evenhand.multilabel.readers.images import ImageData, read_images
 from evenhand.multilabel.readers.npz import read_npz
 from evenhand.multilabel.readers.svmlight import read_svmlight
 from evenhand.multilabel.readers.table import read_table
 from evenhand.multilabel.readers.xmc import read_xmc
 
-__all__ = ["read", "read_arff", "read_npz", "read_svmlight", "read_table", "read_xmc", "reader_of"]
+__all__ = [
+    "ImageData",
+    "read",
+    "read_arff",
+    "read_images",
+    "read_npz",
+    "read_svmlight",
+    "read_table",
+    "read_xmc",
+    "reader_of",
+]
 
 _READERS: dict[str, Callable[..., MultilabelData]] = {
     ".csv": read_table,

@@ -96,10 +96,7 @@ def read_table(
     label_names: tuple[str, ...] = ()
     Y: sparse.csr_array[Any] = sparse.csr_array(np.empty((n_rows, 0), dtype=np.float32))
     if tags is not None:
-        _check_kind(path, tags, table[tags].dtype, "strings or lists of them", _is_tags)
-        Y, label_names = _labels(table[tags], separator)
-        if not label_names:
-            raise DataError(f"{path}: no row has a tag in column {tags!r}")
+        Y, label_names = _labels(path, table[tags], separator)
     return MultilabelData(
         X=_texts(path, frame, texts, n_rows),
         Y=Y,
@@ -109,6 +106,30 @@ def read_table(
         feature_names=tuple(texts),
         groups=None if group is None else np.array(_names(path, table[group])),
     )
+
+
+def read_tags(
+    path: PathLike, *, tags: str, separator: str = ","
+) -> tuple[sparse.csr_array[Any], tuple[str, ...]]:
+    """Read the column of tags alone, of a table whose other columns are no texts.
+
+    Parameters
+    ----------
+    path, tags, separator
+        As for `read_table`.
+
+    Returns
+    -------
+    Y : csr_array of ones, shape (n, L)
+    label_names : tuple of str
+        The tags that occur, sorted.
+
+    Raises
+    ------
+    DataError
+        As `read_table` does.
+    """
+    return _labels(path, _collect(path, _load(path, [tags]))[tags], separator)
 
 
 def _texts(path: PathLike, frame: pl.LazyFrame, columns: list[str], n_rows: int) -> npt.NDArray[Any]:
@@ -276,7 +297,8 @@ def _is_tags(kind: pl.DataType) -> bool:
     return _is_text(kind) or (isinstance(kind, pl.List) and _is_name(cast(pl.DataType, kind.inner)))
 
 
-def _labels(tags: pl.Series, separator: str) -> tuple[sparse.csr_array[Any], tuple[str, ...]]:
+def _labels(path: PathLike, tags: pl.Series, separator: str) -> tuple[sparse.csr_array[Any], tuple[str, ...]]:
+    _check_kind(path, tags.name, tags.dtype, "strings or lists of them", _is_tags)
     listed = tags if isinstance(tags.dtype, pl.List) else tags.cast(pl.String).str.split(separator)
     each = (
         pl.DataFrame({"row": np.arange(tags.len()), "tag": listed})
@@ -285,6 +307,8 @@ def _labels(tags: pl.Series, separator: str) -> tuple[sparse.csr_array[Any], tup
         .filter(pl.col("tag").is_not_null() & (pl.col("tag") != ""))
     )
     names = each["tag"].unique().sort()
+    if not names.len():
+        raise DataError(f"{path}: no row has a tag in column {tags.name!r}")
     codes = each["tag"].cast(pl.Enum(names)).to_physical().to_numpy()
     ones = np.ones(each.height, dtype=np.float32)
     Y = sparse.csr_array((ones, (each["row"].to_numpy(), codes)), shape=(tags.len(), names.len()))

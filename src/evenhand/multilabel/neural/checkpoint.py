@@ -1,0 +1,208 @@
+"""A neural training that can be interrupted: weights, optimizer, random numbers and place, at one stroke."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from evenhand.multilabel.neural.processes import processes, sum_over_processes
+from evenhand.multilabel.resuming import ResumableFolder
+from evenhand.multilabel.storage import FolderError, Kind, array_entry, entry, read_folder, write_folder
+
+_KIND = Kind("evenhand neural training", 1, "training.json")
+
+Arrays = dict[str, npt.NDArray[Any]]
+
+
+@dataclass
+class Progress:
+    """How far a training is.
+
+    Parameters
+    ----------
+    epoch : int
+        The one in progress, from 0.
+    step : int
+        Steps of it that are done.
+    potential_sum : float
+        Of the batches of this epoch.
+    seconds : float
+        That training has taken.
+    history : list of dict
+        One record a finished epoch.
+    best : dict of str to ndarray
+        The network's state after the best epoch; empty before the first record.
+    best_epoch : int
+        Its number.
+    """
+
+    epoch: int
+    step: int
+    potential_sum: float
+    seconds: float
+    history: list[dict[str, Any]]
+    best: Arrays
+    best_epoch: int
+
+
+class NeuralCheckpoint(ResumableFolder):
+    """The latest state of one training.
+
+    Parameters
+    ----------
+    folder, fingerprint
+        As for `ResumableFolder`.
+    """
+
+    def write(
+        self, network: torch.nn.Module, optimizer: torch.optim.Optimizer, progress: Progress, rng: Arrays
+    ) -> None:
+        """Replace the state by a later one.
+
+        Parameters
+        ----------
+        network : Module
+        optimizer : Optimizer
+        progress : Progress
+        rng : dict of str to ndarray
+            As `random_states` gives it.
+
+        Raises
+        ------
+        FolderError
+            If a weight is not finite.
+        """
+        slots = optimizer.state_dict()["state"]
+        state = {
+            "network": module_arrays(network),
+            "optimizer": {
+                str(number): {name: _array(value) for name, value in slot.items()}
+                for number, slot in slots.items()
+            },
+            "progress": vars(progress),
+            "rng": rng,
+        }
+        write_folder(self.folder / "latest", _KIND, state)
+
+    def read(
+        self, network: torch.nn.Module, optimizer: torch.optim.Optimizer
+    ) -> tuple[Progress, Arrays] | None:
+        """Take up the state; None where there is none yet.
+
+        Parameters
+        ----------
+        network : Module
+        optimizer : Optimizer
+            Both are given the state that was kept.
+
+        Returns
+        -------
+        (Progress, dict of str to ndarray) or None
+            And the random states, for `set_random_states`.
+
+        Raises
+        ------
+        FolderError
+            If it is damaged.
+        """
+        place = self.folder / "latest"
+        if not place.exists():
+            return None
+        state = read_folder(place, _KIND)
+        try:
+            load_arrays(network, entry(state, "network", dict))
+            known = optimizer.state_dict()
+            known["state"] = {
+                int(number): {name: torch.from_numpy(np.array(value)) for name, value in slot.items()}
+                for number, slot in entry(state, "optimizer", dict).items()
+            }
+            optimizer.load_state_dict(known)
+            return Progress(**entry(state, "progress", dict)), entry(state, "rng", dict)
+        except (ValueError, TypeError, AttributeError, KeyError) as error:
+            raise FolderError(f"{place}: {error}; delete {self.folder} to start anew") from error
+
+
+def module_arrays(module: torch.nn.Module) -> Arrays:
+    """A module's weights and buffers, by name.
+
+    Examples
+    --------
+    >>> sorted(module_arrays(torch.nn.Linear(2, 3)))
+    ['bias', 'weight']
+    """
+    return {name: _array(value) for name, value in module.state_dict().items()}
+
+
+def load_arrays(module: torch.nn.Module, arrays: dict[str, Any]) -> None:
+    """Give a module weights and buffers.
+
+    Parameters
+    ----------
+    module : Module
+    arrays : dict of str to ndarray
+
+    Raises
+    ------
+    FolderError
+        If one is missing, of another shape or type, or belongs nowhere.
+    """
+    wanted = module.state_dict()
+    if strange := sorted(arrays.keys() - wanted.keys()):
+        raise FolderError(f"the array {strange[0]!r} belongs to no part of the network; the file is damaged")
+    for name, there in wanted.items():
+        dtype = str(there.dtype).removeprefix("torch.")
+        found = array_entry(arrays, name, [dtype], tuple(there.shape))
+        there.copy_(torch.from_numpy(np.array(found)))
+
+
+def random_states() -> Arrays:
+    """The states of torch's generators on all processes, one row a process."""
+    state = processes()
+    own = {"cpu": torch.get_rng_state()}
+    if state.device.type == "cuda":
+        own["cuda"] = torch.cuda.get_rng_state(state.device)
+    return {name: _rows_of_all(value) for name, value in own.items()}
+
+
+def set_random_states(states: Arrays) -> None:
+    """Take up what `random_states` gave.
+
+    Parameters
+    ----------
+    states : dict of str to ndarray of int32, shape (processes, bytes)
+
+    Raises
+    ------
+    FolderError
+        If they are damaged.
+    """
+    state = processes()
+    setters: dict[str, Callable[[Tensor], None]] = {"cpu": torch.set_rng_state}
+    if state.device.type == "cuda":
+        setters["cuda"] = lambda value: torch.cuda.set_rng_state(value, state.device)
+    for name, setter in setters.items():
+        rows = array_entry(states, name, ["int32"], (state.num_processes, None))
+        try:
+            setter(torch.from_numpy(rows[state.process_index].astype(np.uint8)))
+        except RuntimeError as error:
+            raise FolderError(f"the state of the random numbers {name!r} is damaged: {error}") from error
+
+
+def _rows_of_all(own: Tensor) -> npt.NDArray[np.int32]:
+    state = processes()
+    rows = torch.zeros(state.num_processes, len(own), dtype=torch.int32)
+    rows[state.process_index] = own.to(rows)
+    sum_over_processes([rows])
+    gathered: npt.NDArray[np.int32] = rows.numpy()
+    return gathered
+
+
+def _array(value: Tensor) -> npt.NDArray[Any]:
+    array: npt.NDArray[Any] = value.detach().cpu().numpy().copy()
+    return array

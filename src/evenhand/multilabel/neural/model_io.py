@@ -1,0 +1,227 @@
+"""Neural models on disk: a folder of JSON and safetensors, and nothing that runs when read."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any, get_args
+
+import numpy as np
+from sklearn.utils.validation import check_is_fitted
+
+from evenhand.multilabel.decoding import PooledCalibration, decoders_from_states
+from evenhand.multilabel.model_io import check_size
+from evenhand.multilabel.neural.checkpoint import load_arrays, module_arrays
+from evenhand.multilabel.neural.encoders import (
+    Encoder,
+    Recipe,
+    encoder_from_state,
+    encoder_state,
+    recipe_from_state,
+    recipe_state,
+)
+from evenhand.multilabel.neural.estimator import NeuralGameClassifier
+from evenhand.multilabel.neural.network import TeamNetwork
+from evenhand.multilabel.predictions import DecoderName
+from evenhand.multilabel.storage import (
+    FolderError,
+    Kind,
+    array_entry,
+    entry,
+    names_entry,
+    names_state,
+    read_folder,
+    write_folder,
+)
+
+_KIND = Kind("evenhand neural model", 1, "model.json")
+_NOT_OF_THE_MODEL = {"checkpoint", "log", "device", "encoders"}  # the encoders are kept apart
+
+Encoders = Recipe | Mapping[str, Recipe] | None
+
+
+def save_neural_model(model: NeuralGameClassifier, folder: str | os.PathLike[str]) -> None:
+    """Write a fitted model to a folder.
+
+    Parameters
+    ----------
+    model : NeuralGameClassifier
+    folder : path-like
+        A new folder appears when it is complete. A model that is there already is replaced at one stroke; a
+        folder with anything else in it is refused.
+
+    Raises
+    ------
+    FolderError
+        If the folder holds something else, or a label is neither a text nor a whole number.
+
+    Notes
+    -----
+    Text encoders are saved with their configuration and tokenizer and need the folder they came from no more;
+    image encoders need timm. A module of the user's own is saved without its code. The estimator's
+    ``checkpoint``, ``log`` and ``device`` are not kept.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from evenhand.multilabel.datasets import make_long_tail
+    >>> data = make_long_tail(200, 20, 100, seed=0)
+    >>> model = NeuralGameClassifier(epochs=1, device="cpu").fit(data.X, data.Y)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     save_neural_model(model, folder)
+    ...     loaded = load_neural_model(folder)
+    >>> bool((loaded.predict_proba(data.X) == model.predict_proba(data.X)).all())
+    True
+    """
+    check_is_fitted(model)
+    params = model.get_params(deep=False)
+    network, calibration = model.network_, model.calibration_
+    names = getattr(model, "feature_names_in_", None)
+    assert calibration is not None
+    state = {
+        "params": {name: value for name, value in params.items() if name not in _NOT_OF_THE_MODEL},
+        "recipes": _recipes_state(model.encoders),
+        "classes": names_state(model.classes_),
+        "label_counts": model.label_counts_.astype(np.int64),
+        "held_out_f1": model.held_out_f1_,
+        "n_train": int(model.n_train_),
+        "sparse_labels": bool(model.sparse_labels_),
+        "views": model.views_,
+        "kinds": model.kinds_,
+        "feature_names_in": None if names is None else names_state(names),
+        "encoder_views": list(model.encoder_views_),
+        "encoders": [encoder_state(one) for one in _encoders_of(network)],
+        "encoder_of": list(network.encoder_of),
+        "owners": network.owners.cpu().numpy(),
+        "network": module_arrays(network),
+        "history": list(model.history_),
+        "calibration": calibration.get_state(),
+        "decoders": {name: decoder.get_state() for name, decoder in model.decoders_.items()},
+    }
+    write_folder(folder, _KIND, state)
+
+
+def load_neural_model(folder: str | os.PathLike[str], encoders: Encoders = None) -> NeuralGameClassifier:
+    """Read a model that `save_neural_model` wrote; on the same device it predicts the same to the bit.
+
+    Parameters
+    ----------
+    folder : path-like
+    encoders : Recipe or mapping of str to Recipe, optional
+        As the classifier had it; needed where an encoder is the user's own module.
+
+    Returns
+    -------
+    NeuralGameClassifier
+        On the CPU.
+
+    Raises
+    ------
+    FolderError
+        If the folder is no model, is of a newer version, is damaged, or needs `encoders`; the message names
+        the place.
+    """
+    state = read_folder(folder, _KIND)
+    try:
+        return _model_from(state, encoders)
+    except (ValueError, TypeError, ArithmeticError, AttributeError, RuntimeError) as error:
+        raise FolderError(f"{os.fspath(folder)}: {error}") from error
+
+
+def _model_from(state: dict[str, Any], encoders: Encoders) -> NeuralGameClassifier:
+    model = _with_params(entry(state, "params", dict))
+    model.encoders = (
+        _recipes_from(entry(state, "recipes", dict, type(None))) if encoders is None else encoders
+    )
+    counts = array_entry(state, "label_counts", ["int64"], (None,))
+    if not len(counts) or (counts < 0).any():
+        raise FolderError("the label counts must be numbers of at least 0; the file is damaged")
+    model.label_counts_ = counts
+    model.classes_ = names_entry(state, "classes", len(counts))
+    model.held_out_f1_ = array_entry(state, "held_out_f1", ["float64"], (len(counts),))
+    model.n_train_, model.sparse_labels_ = entry(state, "n_train", int), entry(state, "sparse_labels", bool)
+    model.views_, model.kinds_ = entry(state, "views", dict), entry(state, "kinds", dict)
+    if model.views_.keys() != model.kinds_.keys() or not model.views_:
+        raise FolderError("the views and their kinds are not of the same names; the file is damaged")
+    model.n_features_in_ = sum(entry(model.views_, name, int) for name in model.views_)
+    if entry(state, "feature_names_in", dict, type(None)) is not None:
+        model.feature_names_in_ = names_entry(state, "feature_names_in", model.n_features_in_)
+    model.encoder_views_ = tuple(entry(state, "encoder_views", list))
+    if strange := [view for view in model.encoder_views_ if view not in model.views_]:
+        raise FolderError(
+            f"an encoder reads the view {strange[0]!r}, which there is not; the file is damaged"
+        )
+    model.network_ = _network_from(state, model, len(counts))
+    history = entry(state, "history", list)
+    if not all(isinstance(record, dict) for record in history):
+        raise FolderError("the history is damaged")
+    model.history_ = tuple(history)
+    model.calibration_ = PooledCalibration.from_state(entry(state, "calibration", dict))
+    check_size("the calibration", len(model.calibration_.buckets_), len(counts))
+    model.decoders_ = decoders_from_states(entry(state, "decoders", dict), get_args(DecoderName), len(counts))
+    return model
+
+
+def _with_params(params: dict[str, Any]) -> NeuralGameClassifier:
+    known = set(NeuralGameClassifier().get_params()) - _NOT_OF_THE_MODEL
+    if unknown := sorted(params.keys() - known):
+        raise FolderError(f"this release of evenhand knows no estimator parameter {', '.join(unknown)}")
+    model = NeuralGameClassifier(**params)
+    model.check_options()
+    return model
+
+
+def _network_from(state: dict[str, Any], model: NeuralGameClassifier, n_labels: int) -> TeamNetwork:
+    owners = array_entry(state, "owners", ["bool"], (None, n_labels))
+    states, encoder_of = entry(state, "encoders", list), entry(state, "encoder_of", list)
+    if not owners.any(axis=0).all():
+        raise FolderError("a label has no player that owns it; the file is damaged")
+    if len(states) != len(model.encoder_views_) or len(encoder_of) != len(owners):
+        raise FolderError("the players, encoders and views do not fit together; the file is damaged")
+    if not all(type(e) is int and 0 <= e < len(states) for e in encoder_of):
+        raise FolderError("a player reads an encoder that there is not; the file is damaged")
+    encoders = [
+        _encoder_from(one, model.encoders, view, model) for one, view in zip(states, model.encoder_views_)
+    ]
+    network = TeamNetwork(encoders, encoder_of, owners)
+    load_arrays(network, entry(state, "network", dict))
+    if not np.array_equal(network.owners.numpy(), owners):
+        raise FolderError("the network has other owners than the model; the file is damaged")
+    return network.eval()
+
+
+def _encoder_from(state: Any, recipes: Encoders, view: str, model: NeuralGameClassifier) -> Encoder:
+    recipe = recipes.get(view) if isinstance(recipes, Mapping) else recipes
+    encoder = encoder_from_state(state, recipe)
+    if model.kinds_[view] not in encoder.kinds:
+        raise FolderError(f"view {view!r} holds {model.kinds_[view]}, which its encoder does not read")
+    options = encoder.architecture()
+    if options.get("n_features", model.views_[view]) != model.views_[view]:
+        raise FolderError(
+            f"the encoder of view {view!r} reads {options['n_features']} features, but the view has"
+            f" {model.views_[view]}; the file is damaged"
+        )
+    return encoder
+
+
+def _recipes_state(recipes: Encoders) -> dict[str, Any] | None:
+    if recipes is None:
+        return None
+    if isinstance(recipes, Mapping):
+        return {"by_view": {view: recipe_state(recipe) for view, recipe in recipes.items()}}
+    return {"of_all": recipe_state(recipes)}
+
+
+def _recipes_from(state: dict[str, Any] | None) -> Encoders:
+    """Recipes of users' modules are left out; whoever needs one says so."""
+    if state is None:
+        return None
+    if "by_view" in state:
+        by_view = entry(state, "by_view", dict)
+        return {view: recipe_from_state(one) for view, one in by_view.items() if one is not None}
+    of_all = entry(state, "of_all", dict, type(None))
+    return None if of_all is None else recipe_from_state(of_all)
+
+
+def _encoders_of(network: TeamNetwork) -> list[Encoder]:
+    return [one for one in network.encoders if isinstance(one, Encoder)]

@@ -1,0 +1,248 @@
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+sys.path.insert(0, str(Path(__file__).parent))
+import small_game as small
+
+from evenhand.multilabel.neural.checkpoint import module_arrays
+from evenhand.multilabel.neural.training import curiosity_share
+from evenhand.multilabel.storage import FolderError
+
+
+def same(one, other):
+    return one.keys() == other.keys() and all(np.array_equal(one[name], other[name]) for name in one)
+
+
+def without_seconds(history):
+    return [{name: value for name, value in one.items() if name != "seconds"} for one in history]
+
+
+@pytest.mark.parametrize("update", ["best_response", "joint"])
+def test_training_raises_the_potential_and_says_so(update, tmp_path):
+    network = small.make_network()
+    history = small.play(network, small.settings(update=update, epochs=6), log=tmp_path / "log.jsonl")
+    assert [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()] == history
+    assert [one["epoch"] for one in history] == list(range(6))
+    assert history[-1]["train_potential"] > history[1]["train_potential"]
+    assert history[-1]["map"] > history[0]["map"] + 0.05
+    assert history[-1]["rare_f1_bound"] is not None
+    for one in history:
+        assert one["curiosity"] == pytest.approx(one["potential"] - one["payoff"])
+        assert 0 <= one["disagreement_head"] <= 1
+
+
+def test_same_seed_same_bits():
+    runs = []
+    for _ in range(2):
+        network = small.make_network(dropout=0.3)
+        history = small.play(network, small.settings())
+        runs.append((module_arrays(network), without_seconds(history)))
+    assert same(runs[0][0], runs[1][0])
+    assert runs[0][1] == runs[1][1]
+    other = small.make_network(dropout=0.3)
+    small.play(other, small.settings(seed=1))
+    assert not same(module_arrays(other), runs[0][0])
+
+
+@pytest.mark.parametrize("update", ["best_response", "joint"])
+def test_accumulation_changes_nothing(update):
+    whole, parts = (small.record(update=update, accumulation=n) for n in (1, 3))
+    for name, value in whole.items():
+        np.testing.assert_allclose(parts[name], value, rtol=1e-9, atol=1e-11)
+
+
+class KilledError(Exception):
+    """What a test stops a training with."""
+
+
+@pytest.mark.parametrize("stop", [(0, 3), (1, 4), (2, 1)], ids=str)
+def test_an_interrupted_training_ends_with_the_same_bits(stop, tmp_path):
+    """Killed in mid-epoch and at the end of one; dropout makes the random states count."""
+    options = small.settings(checkpoint_steps=1)
+    whole = small.make_network(dropout=0.3)
+    expected = small.play(whole, options)
+
+    def kill(epoch, step, value):
+        if (epoch, step) == stop:
+            raise KilledError
+
+    with pytest.raises(KilledError):
+        small.play(small.make_network(dropout=0.3), options, checkpoint=tmp_path / "kept", on_step=kill)
+    steps = []
+    resumed = small.make_network(dropout=0.3)
+    history = small.play(
+        resumed,
+        options,
+        checkpoint=tmp_path / "kept",
+        on_step=lambda epoch, step, _: steps.append((epoch, step)),
+    )
+    assert steps[:1] != [(0, 1)]  # it did not start anew
+    assert same(module_arrays(whole), module_arrays(resumed))
+    assert without_seconds(history) == without_seconds(expected)
+    again = small.make_network(dropout=0.3)
+    assert small.play(again, options, checkpoint=tmp_path / "kept", on_step=kill) == history  # nothing to do
+    assert same(module_arrays(whole), module_arrays(again))
+
+
+def test_a_checkpoint_by_minutes(tmp_path):
+    def kill(epoch, step, value):
+        if (epoch, step) == (1, 2):
+            raise KilledError
+
+    options = small.settings(checkpoint_minutes=1e-9)
+    with pytest.raises(KilledError):
+        small.play(small.make_network(), options, checkpoint=tmp_path / "kept", on_step=kill)
+    kept = json.loads((tmp_path / "kept" / "latest" / "training.json").read_text())["state"]["progress"]
+    assert (kept["epoch"], kept["step"]) == (1, 2)
+
+
+def test_a_checkpoint_of_another_training_is_refused(tmp_path):
+    small.play(small.make_network(), small.settings(epochs=1), checkpoint=tmp_path / "kept")
+    with pytest.raises(
+        FolderError, match=r"another training: other settings \(learning_rate was 0.01 and is 0.02\)"
+    ):
+        small.play(
+            small.make_network(), small.settings(epochs=1, learning_rate=0.02), checkpoint=tmp_path / "kept"
+        )
+    other = small.make_network()
+    with torch.no_grad():
+        other.heads[0].weight[0, 0] += 1
+    with pytest.raises(FolderError, match=r"other data \(starting weights\)"):
+        small.play(other, small.settings(epochs=1), checkpoint=tmp_path / "kept")
+
+
+def test_a_damaged_checkpoint_is_refused(tmp_path):
+    small.play(small.make_network(), small.settings(epochs=1), checkpoint=tmp_path / "kept")
+    file = tmp_path / "kept" / "latest" / "training.json"
+    document = json.loads(file.read_text())
+    document["state"]["network"]["strange"] = document["state"]["network"].pop("mixture")
+    file.write_text(json.dumps(document))
+    with pytest.raises(
+        FolderError, match=r"'strange' belongs to no part of the network.*delete .* to start anew"
+    ):
+        small.play(small.make_network(), small.settings(epochs=1), checkpoint=tmp_path / "kept")
+
+
+def test_it_stops_when_the_metric_no_longer_rises_and_keeps_the_best_epoch():
+    network = small.make_network()
+    history = small.play(network, small.settings(epochs=200, patience=3, learning_rate=0.05))
+    figures = [one["map"] for one in history]
+    best = int(np.argmax(figures))
+    assert len(history) == best + 4 < 200
+    shorter = small.make_network()
+    small.play(shorter, small.settings(epochs=best + 1, patience=300, learning_rate=0.05))
+    assert same(module_arrays(network), module_arrays(shorter))
+
+
+def test_curiosity_warms_up_and_falls():
+    plain = [curiosity_share(e, small.settings(epochs=5, warmup_epochs=2)) for e in range(5)]
+    assert plain == [0, 0, 1, 1, 1]
+    falling = [
+        curiosity_share(e, small.settings(epochs=5, warmup_epochs=2, annealing=True)) for e in range(5)
+    ]
+    assert falling == [0, 0, 1, 0.5, 0]
+
+
+def test_warming_up_is_training_without_curiosity():
+    warm = small.record(epochs=1, warmup_epochs=1)
+    without = small.record(epochs=1, warmup_epochs=0, rarity_reward=0.0, disagreement_reward=0.0)
+    curious = small.record(epochs=1, warmup_epochs=0)
+    assert np.array_equal(warm["steps"], without["steps"])
+    assert not np.array_equal(warm["steps"], curious["steps"])
+
+
+def test_a_potential_that_is_not_finite_is_named():
+    network = small.make_network()
+    with torch.no_grad():
+        network.heads[0].weight[0] = torch.inf
+    with pytest.raises(FloatingPointError, match=r"the potential is .* in epoch 0, step 0; take a lower"):
+        small.play(network, small.settings())
+
+
+def test_soft_macro_f1_is_not_split():
+    with pytest.raises(ValueError, match="set accumulation=1"):
+        small.play(small.make_network(), small.settings(payoff="soft_macro_f1", accumulation=2))
+    small.play(small.make_network(), small.settings(payoff="soft_macro_f1", epochs=1))
+
+
+def test_bfloat16_learns_about_the_same():
+    exact = small.play(small.make_network(), small.settings())
+    rough = small.play(small.make_network(), small.settings(bfloat16=True))
+    assert rough[-1]["train_potential"] != exact[-1]["train_potential"]
+    assert rough[-1]["train_potential"] == pytest.approx(exact[-1]["train_potential"], rel=0.02)
+
+
+@pytest.mark.parametrize("loss", ["bce", "focal", "distribution_balanced"])
+def test_controls_train_too(loss):
+    history = small.play(small.make_network(), small.settings(loss=loss, epochs=5))
+    assert history[-1]["train_potential"] > history[0]["train_potential"]
+
+
+def test_the_control_of_cross_entropy_is_the_game_without_curiosity():
+    control = small.record(loss="bce")
+    without = small.record(rarity_reward=0.0, disagreement_reward=0.0)
+    np.testing.assert_allclose(control["steps"], without["steps"], rtol=1e-12)
+
+
+def run_on_two_ranks(folder, **options):
+    """One record a rank, from 2 processes over gloo on the CPU."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    shared = os.environ | {
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+        "WORLD_SIZE": "2",
+        "LOCAL_WORLD_SIZE": "2",
+        "OMP_NUM_THREADS": "1",
+        "CUDA_VISIBLE_DEVICES": "",
+    }
+    outs = [folder / f"rank{rank}.npz" for rank in range(2)]
+    ranks = [
+        subprocess.Popen(
+            [sys.executable, small.__file__, str(out), json.dumps(options)],
+            env=shared | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
+            stderr=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            text=True,
+        )
+        for rank, out in enumerate(outs)
+    ]
+    try:
+        errors = [rank.communicate(timeout=240)[1] for rank in ranks]
+    finally:
+        for rank in ranks:
+            rank.kill()
+    assert [rank.returncode for rank in ranks] == [0, 0], "\n".join(errors)
+    return [dict(np.load(out)) for out in outs]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("update", ["best_response", "joint"])
+def test_two_processes_learn_what_one_does(tmp_path, update):
+    whole = small.record(update=update)
+    ranks = run_on_two_ranks(tmp_path, update=update, checkpoint=str(tmp_path / "kept"), checkpoint_steps=2)
+    assert [rank.pop("processes") for rank in ranks] == [2, 2]
+    assert same(*ranks)
+    assert len(whole["steps"]) == 12
+    for name, value in whole.items():
+        np.testing.assert_allclose(ranks[0][name], value, rtol=0, atol=1e-5 if name == "steps" else 1e-7)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device on this machine")
+@pytest.mark.parametrize("bfloat16", [False, True])
+def test_a_gpu_learns_what_the_processor_does(bfloat16):
+    here, there = small.make_network(), small.make_network()
+    expected = small.play(here, small.settings())
+    found = small.play(there, small.settings(bfloat16=bfloat16), device=torch.device("cuda"))
+    near = 0.03 if bfloat16 else 1e-3
+    assert found[-1]["train_potential"] == pytest.approx(expected[-1]["train_potential"], rel=near)
