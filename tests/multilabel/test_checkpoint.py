@@ -158,7 +158,7 @@ def test_another_training_is_refused_by_what_differs(tmp_path):
 def test_another_release_is_refused(tmp_path, monkeypatch):
     settings = replace(SETTINGS, rounds=0)
     _train(settings, checkpoint=tmp_path / "run")
-    monkeypatch.setattr("evenhand.multilabel.checkpoint.__version__", "99.0")
+    monkeypatch.setattr("evenhand.multilabel.resuming.__version__", "99.0")
     with pytest.raises(FolderError, match=r"begun with evenhand .*, this is 99\.0"):
         _train(settings, checkpoint=tmp_path / "run")
 

@@ -378,7 +378,7 @@ class TextViews(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None):  #
         ValueError
             As `fit` does.
         """
-        texts = _as_texts(X)
+        texts = as_texts(X)
         self._check_options(texts.shape[1])
         vectorizers, blocks = {}, {}
         for name in self.views:
@@ -413,7 +413,7 @@ class TextViews(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None):  #
             If X is not texts or has another number of columns than the training texts.
         """
         check_is_fitted(self)
-        texts = _as_texts(X)
+        texts = as_texts(X)
         if texts.shape[1] != self.n_columns_:
             raise ValueError(
                 f"the texts have {texts.shape[1]} columns, but {self.n_columns_} were fitted; "
@@ -571,8 +571,23 @@ class TextViews(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None):  #
                 )
 
 
-def _as_texts(X: Any) -> npt.NDArray[Any]:
-    """A new array (n, text columns) of str; None becomes the empty text."""
+def as_texts(X: Any) -> npt.NDArray[Any]:
+    """Texts as an array.
+
+    Parameters
+    ----------
+    X : sequence of str, or array of str, shape (n, text columns)
+
+    Returns
+    -------
+    ndarray of object, shape (n, text columns)
+        New; None became the empty text.
+
+    Raises
+    ------
+    ValueError
+        If something is not a text; the message names row and column.
+    """
     texts = np.array(X, dtype=object)
     if texts.ndim == 1:
         texts = texts[:, None]
