@@ -249,10 +249,11 @@ def as_pairs(players: Any) -> tuple[tuple[str, PlayerKind], ...]:
         If there is none, one is no such pair, or there is no such kind.
     """
     kinds = ", ".join(get_args(PlayerKind))
+    pairs: tuple[tuple[str, PlayerKind], ...]
     try:
         if isinstance(players, Mapping):
             each = {view: [kind] if isinstance(kind, str) else kind for view, kind in players.items()}
-            pairs = tuple((view, kind) for view, several in each.items() for kind in several)
+            pairs = tuple((view, cast("PlayerKind", kind)) for view in each for kind in each[view])
         else:
             pairs = tuple((view, kind) for view, kind in players)
     except (TypeError, ValueError) as error:
