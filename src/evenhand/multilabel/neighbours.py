@@ -32,7 +32,7 @@ class NeighbourRule:
         τ > 0: as many votes as the label's share of all instances has.
     """
 
-    n_neighbors: int = 20
+    n_neighbors: int = 50
     sharpness: float = 4.0
     prior: float = 0.1
 
