@@ -1,3 +1,4 @@
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -5,6 +6,7 @@ import pytest
 from scipy import sparse
 
 from evenhand.multilabel import neighbours, training
+from evenhand.multilabel.commands.inspect import inspect_model
 from evenhand.multilabel.datasets import make_long_tail
 from evenhand.multilabel.estimator import CuriosityGameClassifier
 from evenhand.multilabel.game import Rules
@@ -222,6 +224,17 @@ def test_a_saved_team_predicts_the_same(tmp_path):
     assert [player.kind for player in loaded.team_.players] == [kind for _, kind in TEAM]
     assert loaded.team_.players[2].rule.n_neighbors == 3
     assert loaded.predict_proba(VIEWS).tobytes() == model.predict_proba(VIEWS).tobytes()
+
+
+def test_inspect_tells_the_kinds_apart(tmp_path, capsys):
+    model = CuriosityGameClassifier(players=TEAM, tolerance=0.2).fit(VIEWS, DATA.Y)
+    save_model(Model(model), tmp_path / "model")
+    inspect_model(tmp_path / "model", 1)
+    players, shares = capsys.readouterr().out.split("Share of the fusion weights")
+    for shown in (players, shares):
+        assert re.search(r"^ *dense, neighbours  ", shown, re.MULTILINE)
+        assert re.search(r"^ *dense  ", shown, re.MULTILINE)
+    assert "3,000" in players  # values of 120 instances x 25 features
 
 
 class StopNowError(Exception):
