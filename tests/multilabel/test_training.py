@@ -69,7 +69,9 @@ def play(views, labels, chosen, owners=None, **options):
 
 def table_of(views, labels, chosen, owners=None, row_weights=None):
     owners = everybody(len(views.names), labels.shape[1]) if owners is None else owners
-    return training._Game(views, labels, owners, views.names, chosen, row_weights, None, None, None)
+    return training._Game(
+        views, labels, owners, views.names, chosen, row_weights, None, None, None, ("linear",) * len(owners)
+    )
 
 
 def weights_of(trained):

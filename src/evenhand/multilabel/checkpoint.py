@@ -16,7 +16,7 @@ import numpy.typing as npt
 from scipy import sparse
 
 from evenhand.multilabel.fusion import Fusion
-from evenhand.multilabel.players import LinearPlayer
+from evenhand.multilabel.players import Player, player_from_state
 from evenhand.multilabel.resuming import ResumableFolder
 from evenhand.multilabel.storage import (
     FolderError,
@@ -43,7 +43,7 @@ class Turn:
     ----------
     seconds : float
         The training had taken by then.
-    player : LinearPlayer
+    player : Player
     logits : ndarray of float32, shape (K, n)
         Its outputs on the training instances.
     fusion : Fusion
@@ -53,7 +53,7 @@ class Turn:
     """
 
     seconds: float
-    player: LinearPlayer
+    player: Player
     logits: npt.NDArray[np.float32]
     fusion: Fusion
     duals: Duals
@@ -90,7 +90,7 @@ class Checkpoint(ResumableFolder):
             return None
         state = read_folder(place, _TURN)
         try:
-            player = LinearPlayer.from_state(entry(state, "player", dict))
+            player = player_from_state(entry(state, "player", dict))
             n_labels, n_players = len(player.owned), entry(state, "n_players", int)
             return Turn(
                 entry(state, "seconds", float),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self, cast, get_args
 
@@ -15,6 +15,7 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted
 
 from evenhand.multilabel.features import as_views
 from evenhand.multilabel.game import Curiosity, Rules, Space
+from evenhand.multilabel.neighbours import NeighbourRule
 from evenhand.multilabel.options import (
     check_choice,
     check_folder_name,
@@ -24,19 +25,20 @@ from evenhand.multilabel.options import (
     check_whole,
 )
 from evenhand.multilabel.partition import Partition, partition_labels
+from evenhand.multilabel.players import PlayerKind, as_pairs, chosen_players
 from evenhand.multilabel.predictions import DecoderName, LabelSetPredictor
 from evenhand.multilabel.progress import progress_bar
 from evenhand.multilabel.solver import Loss
 from evenhand.multilabel.targets import as_targets
 from evenhand.multilabel.training import Settings, train
-from evenhand.multilabel.views import Views, player_views
+from evenhand.multilabel.views import Views
 
 _SMALL_LABEL_SET = 101  # METHODS: up to here every player owns every label
 _CHUNK_BYTES = 1 << 28  # of players' scores at a time in predict and predict_topk
 
 
 class CuriosityGameClassifier(LabelSetPredictor):
-    """CD-GTMLL with linear players: a multi-label classifier that does not forget the rare labels.
+    """CD-GTMLL with convex players: a multi-label classifier that does not forget the rare labels.
 
     Players, each a linear model on its own view of the features, are paid for being right and earn a
     curiosity reward for rare labels; in further rounds (``rounds``) also the payoff of the team's fused score
@@ -48,6 +50,13 @@ class CuriosityGameClassifier(LabelSetPredictor):
     ----------
     n_players : int, optional
         N. None: one player a view.
+    players : sequence of (view, kind), or mapping of view to kind or list of kinds, optional
+        Who plays, instead of one linear player a view. Kinds: "linear", and "neighbours", which gives a label
+        its share among the nearest training instances, see `NeighbourPlayer`. Neighbours have no best
+        response: they say the same in every round, and take part in fusion, disagreement and potential. They
+        keep the training instances of their view in the model.
+    n_neighbors : int
+        k of the players of kind "neighbours".
     partition : {"auto", "all", "frequency", "random", "cooccurrence"}
         Which player owns which label, see `partition_labels`. "auto": every player owns every label where the
         views differ or there are at most 101 labels, else "frequency".
@@ -138,6 +147,8 @@ class CuriosityGameClassifier(LabelSetPredictor):
         self,
         *,
         n_players: int | None = None,
+        players: Sequence[tuple[str, str]] | Mapping[str, str | Sequence[str]] | None = None,
+        n_neighbors: int = 50,
         partition: str = "auto",
         tail_owners: int = 2,
         payoff: str = "squared_hinge",
@@ -161,6 +172,8 @@ class CuriosityGameClassifier(LabelSetPredictor):
         verbose: bool = False,
     ) -> None:
         self.n_players = n_players
+        self.players = players
+        self.n_neighbors = n_neighbors
         self.partition = partition
         self.tail_owners = tail_owners
         self.payoff = payoff
@@ -218,18 +231,19 @@ class CuriosityGameClassifier(LabelSetPredictor):
         if groups is not None and len(groups) != len(views):
             raise ValueError(f"groups has {len(groups)} entries, but there are {len(views)} instances")
         settings = self._settings(len(views))
-        names = player_views(views, self.n_players)
-        method = self._partition(views, labels.shape[1])
+        players = chosen_players(views, self.n_players, self.players)
+        method = self._partition(players, labels.shape[1])
         owners = partition_labels(
-            labels, len(names), method=method, tail_owners=self.tail_owners, seed=self.random_state
+            labels, len(players), method=method, tail_owners=self.tail_owners, seed=self.random_state
         )
         with progress_bar(self.verbose, "label blocks") as report:
             game = train(
                 views,
                 labels,
                 owners,
-                names,
+                tuple(view for view, _ in players),
                 settings,
+                player_kinds=tuple(kind for _, kind in players),
                 row_weights=weights,
                 groups=None if groups is None else np.asarray(groups),
                 on_progress=report,
@@ -269,11 +283,19 @@ class CuriosityGameClassifier(LabelSetPredictor):
             raise ValueError(f"own_share must lie between 0 and 1, not {self.own_share!r}")
         for name in ("C", "tolerance", "max_dense_bytes"):
             check_number(name, getattr(self, name), above_zero=True)
-        for name, least in (("rounds", 0), ("n_folds", 0), ("tail_owners", 1), ("random_state", 0)):
+        for name, least in (
+            ("rounds", 0),
+            ("n_folds", 0),
+            ("tail_owners", 1),
+            ("n_neighbors", 1),
+            ("random_state", 0),
+        ):
             check_whole(name, getattr(self, name), least)
         if self.n_folds == 1:
             raise ValueError("n_folds is 1; take at least 2, or 0 for no cross-fitting")
         check_n_players(self.n_players)
+        if self.players is not None:
+            as_pairs(self.players)
         check_folder_name("checkpoint", self.checkpoint)
         check_n_jobs(self.n_jobs)
         if self.payoff == "squared_hinge" and self.curiosity == "divergence":
@@ -294,10 +316,10 @@ class CuriosityGameClassifier(LabelSetPredictor):
             )
         return labels
 
-    def _partition(self, views: Views, n_labels: int) -> Partition:
+    def _partition(self, players: tuple[tuple[str, PlayerKind], ...], n_labels: int) -> Partition:
         if self.partition != "auto":
             return cast("Partition", self.partition)
-        return "all" if len(views.names) > 1 or n_labels <= _SMALL_LABEL_SET else "frequency"
+        return "all" if len(set(players)) > 1 or n_labels <= _SMALL_LABEL_SET else "frequency"
 
     def _settings(self, n: int) -> Settings:
         rules = Rules(
@@ -319,6 +341,7 @@ class CuriosityGameClassifier(LabelSetPredictor):
             prune=self.prune,
             n_jobs=effective_n_jobs(self.n_jobs),
             seed=self.random_state,
+            neighbours=NeighbourRule(int(self.n_neighbors)),
         )
 
     def _fitted_inputs(self, X: Any) -> Views:

@@ -21,7 +21,7 @@ from evenhand.multilabel.extreme import state as trees
 from evenhand.multilabel.extreme.estimator import ExtremeGameClassifier
 from evenhand.multilabel.fusion import Fusion
 from evenhand.multilabel.game import Space
-from evenhand.multilabel.players import LinearPlayer
+from evenhand.multilabel.players import player_from_state
 from evenhand.multilabel.predictions import DecoderName
 from evenhand.multilabel.storage import (
     FolderError,
@@ -253,17 +253,19 @@ def _with_params(params: dict[str, Any]) -> CuriosityGameClassifier:
     known = set(CuriosityGameClassifier().get_params()) - _NOT_OF_THE_MODEL
     if unknown := sorted(params.keys() - known):
         raise FolderError(f"this release of evenhand knows no estimator parameter {', '.join(unknown)}")
+    if isinstance(params.get("players"), list):  # JSON has no tuples
+        params = {**params, "players": [tuple(player) for player in params["players"]]}
     classifier = CuriosityGameClassifier(**params)
     classifier.check_options()
     return classifier
 
 
 def _team_from(state: dict[str, Any], views: dict[str, int], n_labels: int) -> TrainedTeam:
-    players = tuple(LinearPlayer.from_state(player) for player in entry(state, "players", list))
+    players = tuple(player_from_state(player) for player in entry(state, "players", list))
     for player in players:
-        if views.get(player.view) != player.weights.shape[0] - 1:
+        if views.get(player.view) != player.n_features:
             raise FolderError(
-                f"a player reads {player.weights.shape[0] - 1} features of view {player.view!r}, but the"
+                f"a player reads {player.n_features} features of view {player.view!r}, but the"
                 f" views are {views}; the file is damaged"
             )
         check_size("a player", len(player.owned), n_labels)

@@ -1,15 +1,16 @@
-"""The game as it is played by linear players: best responses in turn, on cross-fitted outputs.
+"""The game as it is played: best responses in turn, on cross-fitted outputs.
 
 A convex player fits its own training rows almost perfectly, so whatever the others learn of it (p̄_{−i}, d, ω,
 Φ) comes from out-of-fold outputs: each player is solved once a fold without that fold's rows, and once on all
 rows for the model that is kept. Round 0 has every player solve alone, R being the payoff of its own score; in
-each later round the players answer in turn to the team as it then is.
+each later round the players answer in turn to the team as it then is. Players that remember instances instead
+of solving for weights have no best response: what they say in round 0 they say in every round.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -26,7 +27,15 @@ from evenhand.multilabel.checkpoint import Checkpoint, Turn
 from evenhand.multilabel.decoding import PlattCalibration
 from evenhand.multilabel.fusion import Fusion, Outputs, fit_fusion
 from evenhand.multilabel.history import summarise
-from evenhand.multilabel.players import LinearPlayer, label_blocks
+from evenhand.multilabel.neighbours import NeighbourPlayer, NeighbourRule
+from evenhand.multilabel.players import (
+    PLAYER_KINDS,
+    LinearPlayer,
+    Player,
+    PlayerKind,
+    label_blocks,
+    player_name,
+)
 from evenhand.multilabel.resuming import fingerprint
 from evenhand.multilabel.solver import Divergence, FloatArray, Loss, Objective, Rows, Solution, best_response
 from evenhand.multilabel.splitting import cross_fitting_folds
@@ -51,6 +60,7 @@ class Settings:
     prune: float
     n_jobs: int
     seed: int
+    neighbours: NeighbourRule = field(default_factory=NeighbourRule)
 
 
 @dataclass(frozen=True)
@@ -59,14 +69,14 @@ class TrainedTeam:
 
     Parameters
     ----------
-    players : tuple of LinearPlayer
+    players : tuple of Player
     fusion : Fusion
     space : {"logit", "probability"}
     history : tuple of dict
         One record a round, see `_Game.record`.
     """
 
-    players: tuple[LinearPlayer, ...]
+    players: tuple[Player, ...]
     fusion: Fusion
     space: game.Space
     history: tuple[dict[str, Any], ...] = ()
@@ -115,6 +125,7 @@ def train(
     player_views: tuple[str, ...],
     settings: Settings,
     *,
+    player_kinds: tuple[PlayerKind, ...] | None = None,
     row_weights: npt.NDArray[np.float64] | None = None,
     groups: npt.NDArray[Any] | None = None,
     on_progress: Progress | None = None,
@@ -131,6 +142,8 @@ def train(
     player_views : tuple of str, length N
         The view of each player.
     settings : Settings
+    player_kinds : tuple of {"linear", "neighbours"}, length N, optional
+        None: all linear.
     row_weights : ndarray, shape (n,), optional
         Weights of the instances.
     groups : ndarray, shape (n,), optional
@@ -149,12 +162,23 @@ def train(
     FolderError
         If the checkpoint is of another training, or damaged.
     """
-    table = _Game(views, labels, owners, player_views, settings, row_weights, groups, on_progress, checkpoint)
+    table = _Game(
+        views,
+        labels,
+        owners,
+        player_views,
+        settings,
+        row_weights,
+        groups,
+        on_progress,
+        checkpoint,
+        tuple("linear" for _ in player_views) if player_kinds is None else player_kinds,
+    )
     table.play_alone()
     best = table.record(0)
     for number in range(1, settings.rounds + 1):
-        if len(player_views) == 1:
-            break  # nobody to answer to
+        if len(player_views) == 1 or not table.anybody_answers:
+            break  # nobody to answer to, or nobody who does
         table.answer_in_turn(number)
         latest = table.record(number)
         if latest.potential <= best.potential:
@@ -169,7 +193,7 @@ class _State:
     """What changes from round to round."""
 
     potential: float
-    players: list[LinearPlayer]
+    players: list[Player]
     logits: npt.NDArray[np.float32]
     fusion: Fusion
 
@@ -185,6 +209,7 @@ class _Game:
     groups: npt.NDArray[Any] | None
     on_progress: Progress | None
     checkpoint: Path | None
+    kinds: tuple[PlayerKind, ...]
     history: list[dict[str, Any]] = field(default_factory=list)
     done: int = 0
 
@@ -199,12 +224,10 @@ class _Game:
         # Blocks of equally frequent labels take equally many sweeps.
         self.order = np.argsort(self.counts, kind="stable")
         self.order = self.order[self.counts[self.order] > 0]
-        self.rows = {name: Rows.of(self.views.blocks[name]) for name in dict.fromkeys(self.player_views)}
+        solved = [view for view, kind in zip(self.player_views, self.kinds) if kind == "linear"]
+        self.rows = {name: Rows.of(self.views.blocks[name]) for name in dict.fromkeys(solved)}
         self.held = {
-            name: [
-                Rows.of(self.views.blocks[name][np.flatnonzero(self.fold_of == f)])
-                for f in range(self.n_folds)
-            ]
+            name: [Rows.of(self.views.blocks[name][outside]) for _, outside in self._folds()]
             for name in self.rows
         }
         self.outputs = Outputs(
@@ -214,11 +237,14 @@ class _Game:
             self.fold_of,
             self._usable(),
         )
-        self.players: list[LinearPlayer] = []
+        self.players: list[Player] = []
         self.duals: dict[tuple[int, int, int], sparse.csr_array[Any]] = {}
         self.fusion = Fusion(self.owners / self.owners.sum(0), np.zeros(n_labels))
-        blocks = sum(len(self._blocks(player)) for player in range(len(self.owners)))
-        self.total = blocks * (1 + (self.settings.rounds if len(self.owners) > 1 else 0))
+        self.total = sum(
+            self._steps(player)
+            * (1 + (self.settings.rounds if len(self.owners) > 1 and self._answers(player) else 0))
+            for player in range(len(self.owners))
+        )
         self.started = time.perf_counter()
         self.saved = None if self.checkpoint is None else Checkpoint(self.checkpoint, self._fingerprint())
 
@@ -229,7 +255,27 @@ class _Game:
             "row weights": self.row_weights,
             "folds": self.fold_of,
         }
-        return fingerprint(asdict(self.settings), self.views, self.player_views, arrays)
+        names = tuple(map(player_name, self.player_views, self.kinds))
+        return fingerprint(asdict(self.settings), self.views, names, arrays)
+
+    @property
+    def anybody_answers(self) -> bool:
+        """Whether there is a player with a best response."""
+        return any(map(self._answers, range(len(self.kinds))))
+
+    def _answers(self, player: int) -> bool:
+        return PLAYER_KINDS[self.kinds[player]].answers
+
+    def _steps(self, player: int) -> int:
+        """How often a player's turn reports."""
+        return len(self._blocks(player)) if self._answers(player) else self.n_folds + 1
+
+    def _folds(self) -> Iterator[tuple[IntArray, IntArray]]:
+        """The rows inside and outside of what each fold's models learn from."""
+        return (
+            (np.flatnonzero(self.fold_of != f), np.flatnonzero(self.fold_of == f))
+            for f in range(self.n_folds)
+        )
 
     def _blocks(self, player: int) -> list[IntArray]:
         return list(label_blocks(self.order[self.owners[player][self.order]]))
@@ -263,6 +309,8 @@ class _Game:
 
     def _turn(self, number: int, player: int) -> None:
         """One player's turn: played, or taken from the checkpoint where it was played before."""
+        if number and not self._answers(player):
+            return
         place = number * len(self.player_views) + player
         if self.saved is not None and (turn := self.saved.read(place)) is not None:
             self._take_up(player, turn)
@@ -282,10 +330,35 @@ class _Game:
         self.fusion = turn.fusion
         self.duals |= {(player, *key): dual for key, dual in turn.duals.items()}
         self.started = time.perf_counter() - turn.seconds
-        for _ in self._blocks(player):
+        for _ in range(self._steps(player)):
             self._tick(player)
 
-    def _respond(self, player: int, *, alone: bool) -> LinearPlayer:
+    def _respond(self, player: int, *, alone: bool) -> Player:
+        """A player's move, its outputs noted."""
+        return _MOVES[self.kinds[player]](self, player, alone)
+
+    def _remember(self, player: int, alone: bool) -> NeighbourPlayer:
+        """What is near the instances of each fold outside of it, and then among all."""
+        name, owned = self.player_views[player], self.owners[player]
+        block, outputs = self.views.blocks[name], self.outputs.logits[player]
+
+        def memory(rows: IntArray) -> NeighbourPlayer:
+            parts = block[rows], self.labels[rows], self.row_weights[rows]
+            return NeighbourPlayer.of(
+                name, *parts, owned, owned & (self.counts > 0), self.settings.neighbours
+            )
+
+        for inside, outside in self._folds():
+            outputs[:, outside] = memory(inside).logits(block[outside]).T
+            self._tick(player)
+        kept = memory(np.arange(len(self.row_weights)))
+        if not self.n_folds:
+            outputs[:] = kept.logits(block).T
+        self._tick(player)
+        return kept
+
+    def _solve(self, player: int, alone: bool) -> LinearPlayer:
+        """The weights of a best response."""
         owned = self.owners[player]
         blocks = self._blocks(player)
         doubt = None if alone else self._doubt(player).numpy()
@@ -309,12 +382,11 @@ class _Game:
         name = self.player_views[player]
         rows = self.rows[name]
         mean: FloatArray | None = None
-        for f in range(self.n_folds):
-            inside = np.flatnonzero(self.fold_of != f)
+        for f, (inside, outside) in enumerate(self._folds()):
             solution = self._best_response(rows, objective, inside, self._kept_dual(player, number, f))
             self._keep_dual(player, number, f, solution)
             scores = self.held[name][f].scores(solution.weights)
-            self.outputs.logits[player][np.ix_(labels, self.fold_of == f)] = scores.T
+            self.outputs.logits[player][np.ix_(labels, outside)] = scores.T
             part = solution.dual / (self.n_folds - 1)  # each row has a say in all folds but one
             mean = part if mean is None else mean + part
         # All rows start from the folds, never a fold from all rows: it would know what it must not have seen.
@@ -462,7 +534,15 @@ class _Game:
     def _tick(self, player: int) -> None:
         self.done += 1
         if self.on_progress is not None:
-            self.on_progress(f"player {self.player_views[player]}", self.done, self.total)
+            name = player_name(self.player_views[player], self.kinds[player])
+            self.on_progress(f"player {name}", self.done, self.total)
+
+
+# A move notes the player's outputs and returns it; the last argument says that all play alone, as in round 0.
+_MOVES: dict[PlayerKind, Callable[[_Game, int, bool], Player]] = {
+    "linear": _Game._solve,
+    "neighbours": _Game._remember,
+}
 
 
 def _loss(rules: game.Rules) -> Loss:

@@ -593,7 +593,7 @@ def as_texts(X: Any) -> npt.NDArray[Any]:
     Raises
     ------
     ValueError
-        If X is empty or of another shape, or an entry is no text.
+        If something is not a text; the message names row and column.
     """
     texts = np.array(X, dtype=object)
     if texts.ndim == 1:

@@ -11,6 +11,7 @@ from evenhand.multilabel.estimator import CuriosityGameClassifier
 from evenhand.multilabel.extreme.estimator import ExtremeGameClassifier
 from evenhand.multilabel.metrics import by_bucket, frequency_deciles
 from evenhand.multilabel.model_io import Model, load_model
+from evenhand.multilabel.players import player_name
 from evenhand.terminal import show_table, tell
 
 
@@ -68,10 +69,10 @@ def _show_trees(classifier: ExtremeGameClassifier) -> None:
 
 def _show_players(classifier: CuriosityGameClassifier) -> None:
     rows = [
-        (player.view, player.weights.shape[0] - 1, int(player.owned.sum()), int(player.weights.nnz))
+        (player_name(player.view, player.kind), player.n_features, int(player.owned.sum()), player.n_stored)
         for player in classifier.team_.players
     ]
-    show_table("Players", ("view", "features", "labels owned", "weights stored"), rows)
+    show_table("Players", ("view", "features", "labels owned", "values stored"), rows)
 
 
 def _show_shares(classifier: CuriosityGameClassifier) -> None:
@@ -85,7 +86,8 @@ def _show_shares(classifier: CuriosityGameClassifier) -> None:
     shares = np.where(seen, weights / np.where(total > 0, total, 1.0), np.nan)
     deciles = frequency_deciles(counts)
     rows = [
-        (player.view, *map(per_cent, by_bucket(share, deciles))) for player, share in zip(players, shares)
+        (player_name(player.view, player.kind), *map(per_cent, by_bucket(share, deciles)))
+        for player, share in zip(players, shares)
     ]
     ranges = []
     for decile in range(10):
@@ -93,7 +95,7 @@ def _show_shares(classifier: CuriosityGameClassifier) -> None:
         ranges.append(f"{inside.min()}-{inside.max()}" if inside.size else "–")
     show_table(
         "Share of the fusion weights, %, by tenths of the labels from the rarest to the commonest",
-        ("view \\ training positives", *ranges),
+        ("player \\ training positives", *ranges),
         rows,
     )
 
