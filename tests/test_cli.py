@@ -183,17 +183,17 @@ def test_train_replaces_only_when_told(folder, tmp_path):
 
 def test_an_interrupted_training_is_taken_up(folder, tmp_path, monkeypatch):
     out = tmp_path / "m"
-    fit = CuriosityGameClassifier._calibrate
+    fit = CuriosityGameClassifier._learn_decisions
 
     def stop(self, *args):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(CuriosityGameClassifier, "_calibrate", stop)
+    monkeypatch.setattr(CuriosityGameClassifier, "_learn_decisions", stop)
     stopped = run("train", folder / "train.csv", "--out", out, "--id", "name", code=130)
     assert "takes the training up again" in " ".join(stopped.stderr.split())
     assert (tmp_path / "m.partial").is_dir()
     assert not out.exists()
-    monkeypatch.setattr(CuriosityGameClassifier, "_calibrate", fit)
+    monkeypatch.setattr(CuriosityGameClassifier, "_learn_decisions", fit)
     run("train", folder / "train.csv", "--out", out, "--id", "name")
     assert not (tmp_path / "m.partial").exists()
     answers = [run("predict", m, folder / "test.csv").stdout for m in (out, folder / "model")]

@@ -53,7 +53,7 @@ def put(at, value):
 
 
 def test_a_loaded_model_predicts_the_same_to_the_bit(data, model, folder):
-    loaded = load_model(folder)
+    loaded = load_model(folder).classifier
     before, after = model.predict_topk(data.X, 7), loaded.predict_topk(data.X, 7)
     assert np.array_equal(before.data, after.data)
     assert np.array_equal(before.indices, after.indices)
@@ -64,7 +64,7 @@ def test_a_loaded_model_predicts_the_same_to_the_bit(data, model, folder):
 
 def test_weights_stay_on_disk(folder):
     """They lie in a mapping of the file, not in memory of their own."""
-    loaded = load_model(folder)
+    loaded = load_model(folder).classifier
     lines = [line.split() for line in Path("/proc/self/maps").read_text().splitlines()]
     mapped = [line[0].split("-") for line in lines if line[-1].startswith(str(folder))]
     assert mapped
