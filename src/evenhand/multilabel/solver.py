@@ -386,11 +386,7 @@ def _sweep(  # type: ignore[no-untyped-def]
         for b in range(n_labels):
             score[b] = bias[b]
             change[b] = 0
-        for q in range(indptr[i], indptr[i + 1]):
-            x = values[q]
-            row = weights[indices[q]]
-            for b in range(n_labels):
-                score[b] += x * row[b]
+        _add_scores(indptr[i], indptr[i + 1], indices, values, weights, score)
         moved = zero
         for k in range(n_terms):
             alphas, costs, targets, y = dual[k, i], weight[k, i], target[k, i], signs[i]
@@ -414,6 +410,24 @@ def _sweep(  # type: ignore[no-untyped-def]
                 row = weights[indices[q]]
                 for b in range(n_labels):
                     row[b] += x * change[b]
+
+
+@njit(nogil=True, fastmath=True, cache=True)
+def _add_scores(start, stop, indices, values, weights, score):  # type: ignore[no-untyped-def]
+    """score += Σ x w over the values of a row; four at a time, so that `score` is read a quarter as often."""
+    q = start
+    while q + 4 <= stop:
+        x0, x1, x2, x3 = values[q], values[q + 1], values[q + 2], values[q + 3]
+        row0, row1 = weights[indices[q]], weights[indices[q + 1]]
+        row2, row3 = weights[indices[q + 2]], weights[indices[q + 3]]
+        for b in range(len(score)):
+            score[b] += (x0 * row0[b] + x1 * row1[b]) + (x2 * row2[b] + x3 * row3[b])
+        q += 4
+    while q < stop:
+        x, row = values[q], weights[indices[q]]
+        for b in range(len(score)):
+            score[b] += x * row[b]
+        q += 1
 
 
 @njit(nogil=True, fastmath=True, cache=True)
