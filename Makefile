@@ -29,8 +29,8 @@ bench-xmc: $(READY) .venv-peers/ready
 		"evenhand, 3 trees, α = 1" "evenhand, α = 0" \
 		pecos "omikuji (Parabel)" "omikuji (Bonsai)" napkinxc
 	$(XMC) tags --methods evenhand pecos
-	$(XMC) proteins --rounds 1 --methods evenhand pecos "omikuji (Parabel)"
 	$(BIN)/python benchmarks/extreme_cost.py
+	$(XMC) proteins --rounds 1 --methods evenhand pecos "omikuji (Parabel)"
 
 clean:
 	rm -rf .venv .venv-peers .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist

@@ -26,8 +26,8 @@ from evenhand.multilabel.metrics import precision_at_k
 _TEST = 2000  # instances
 
 
-def prepare(folder: Path, n_labels: int) -> int:
-    """Write the files of one size; the number of training positives."""
+def prepare(folder: Path, n_labels: int) -> None:
+    """Write the files of one size."""
     folder.mkdir(parents=True, exist_ok=True)
     n = 2 * n_labels
     data = make_long_tail(n + _TEST, n_labels, n_labels, n_topics=max(20, n_labels // 50), seed=0)
@@ -35,7 +35,19 @@ def prepare(folder: Path, n_labels: int) -> int:
     for name, rows in (("train", slice(0, n)), ("val", slice(n, None)), ("test", slice(n, None))):
         sparse.save_npz(folder / f"x_{name}.npz", x[rows], compressed=False)
         sparse.save_npz(folder / f"y_{name}.npz", sparse.csr_matrix(data.Y[rows]), compressed=False)
-    return int(data.Y[:n].nnz)
+
+
+def measured(folder: Path, n_labels: int) -> dict[str, float]:
+    """What one size costs, with its positives and P@1; not measured again if it is there."""
+    file = folder / "evenhand.json"
+    if not file.exists():
+        prepare(folder, n_labels)
+        script = Path(__file__).with_name("extreme_method.py")
+        subprocess.run([sys.executable, str(script), "evenhand", str(folder)], check=True)
+    scores, y = (sparse.load_npz(folder / f"{name}.npz") for name in ("evenhand.test", "y_test"))
+    found: dict[str, float] = json.loads(file.read_text())
+    positives = sparse.load_npz(folder / "y_train.npz").nnz
+    return found | {"positives": positives, "P@1": precision_at_k(y, scores, 1)[1]}
 
 
 def main() -> None:
@@ -45,33 +57,27 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/extreme-cost"), help="folder of the results")
     options = parser.parse_args()
     table = Table(title="Cost of one label tree")
-    for column in ("labels", "positives", "P@1", "train, s", "ms an instance", "model, MB", "memory, GB"):
+    columns = ("labels", "positives", "P@1", "train, s", "of processor", "ms an instance", "model, MB")
+    for column in (*columns, "memory, GB"):
         table.add_column(column, justify="right")
-    found = []
-    for n_labels in options.labels:
-        folder = options.out / str(n_labels)
-        positives = prepare(folder, n_labels)
-        script = Path(__file__).with_name("extreme_method.py")
-        subprocess.run([sys.executable, str(script), "evenhand", str(folder)], check=True)
-        run = json.loads((folder / "evenhand.json").read_text())
-        scores, y = (sparse.load_npz(folder / f"{name}.npz") for name in ("evenhand.test", "y_test"))
-        found.append((positives, run["train"]))
+    runs = [measured(options.out / str(n_labels), n_labels) for n_labels in options.labels]
+    for n_labels, run in zip(options.labels, runs):
         table.add_row(
             f"{n_labels:,}",
-            f"{positives:,}",
-            f"{100 * precision_at_k(y, scores, 1)[1]:.1f}",
+            f"{run['positives']:,}",
+            f"{100 * run['P@1']:.1f}",
             f"{run['train']:.1f}",
+            f"{run['processor']:.1f}",
             f"{1000 * run['predict']:.3f}",
             f"{run['size'] / 1e6:.0f}",
             f"{run['memory'] / 1e9:.2f}",
         )
     console = Console(width=110)
     console.print(table)
-    if len(found) > 1:
-        positives, seconds = np.log(np.array(found)).T
-        console.print(
-            f"time grows with the positives to the power of {np.polyfit(positives, seconds, 1)[0]:.2f}"
-        )
+    for key, what in (("train", "time"), ("processor", "processor time")):
+        if len(runs) > 1:
+            powers = [np.log([run[name] for run in runs]) for name in ("positives", key)]
+            console.print(f"{what} grows with the positives to the power of {np.polyfit(*powers, 1)[0]:.2f}")
 
 
 if __name__ == "__main__":

@@ -122,11 +122,12 @@ def show(folders: list[Path], names: list[str], console: Console) -> None:
 def show_costs(cost: dict[str, dict[str, float]], console: Console) -> None:
     """Print costs, each with its ratio to the peer's."""
     table = Table(title=f"Cost, median of all runs (ratio to {_PEER})")
-    for column in ("", "train, s", "ms an instance", "model, MB", "memory, GB"):
+    for column in ("", "train, s", "of processor", "ms an instance", "model, MB", "memory, GB"):
         table.add_column(column, justify="right" if column else "left")
     for name, one in cost.items():
         cells = []
-        for key, scale in (("train", 1), ("predict", 1e3), ("size", 1e-6), ("memory", 1e-9)):
+        scales = {"train": 1, "processor": 1, "predict": 1e3, "size": 1e-6, "memory": 1e-9}
+        for key, scale in scales.items():
             cell = f"{one[key] * scale:.3g}"
             if _PEER in cost:
                 cell += f" ({one[key] / cost[_PEER][key]:.2f})"
