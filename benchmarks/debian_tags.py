@@ -45,7 +45,8 @@ from evenhand.multilabel.estimator import CuriosityGameClassifier
 from evenhand.multilabel.metrics import average_precision, by_bucket, evaluate, frequency_buckets
 from evenhand.multilabel.solver import Rows
 from evenhand.multilabel.splitting import cross_fitting_folds
-from evenhand.multilabel.views import TextViews, Views
+from evenhand.multilabel.text_views import TextViews
+from evenhand.multilabel.views import Views
 
 C_HINGE, C_LOGISTIC, N_FOLDS = 0.3, 3.0, 3
 # β acts in further rounds only, and the default has none: this row is the default with one such round.

@@ -22,7 +22,7 @@ import torch
 
 from evenhand.multilabel.datasets import debian_tags
 from evenhand.multilabel.embedding import TextEmbedder
-from evenhand.multilabel.views import as_texts
+from evenhand.multilabel.texts import as_texts
 
 
 def timed(work: Callable[[], Any]) -> tuple[float, Any]:

@@ -18,7 +18,7 @@ from evenhand.multilabel.datasets import DatasetUnavailable, make_long_tail
 from evenhand.multilabel.estimator import CuriosityGameClassifier
 from evenhand.multilabel.extreme.estimator import ExtremeGameClassifier
 from evenhand.multilabel.model_io import Model, load_model, save_model
-from evenhand.multilabel.views import TextViews
+from evenhand.multilabel.text_views import TextViews
 
 DATA = make_long_tail(240, 12, 80, labels_per_instance=2.0, seed=0)
 WORDS = [" ".join(f"w{column}" for column in DATA.X[[row]].indices) for row in range(DATA.n_instances)]
@@ -229,6 +229,25 @@ def test_label_trees_are_taken_where_all_scores_would_not_fit(folder, tmp_path, 
     assert isinstance(load_model(tmp_path / "m").classifier, ExtremeGameClassifier)
 
 
+def test_an_embedding_takes_part_from_training_to_answers(folder, tmp_path, tiny_bert, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    out = tmp_path / "m"
+    run(
+        "train", folder / "train.csv", "--out", out, "--id", "name", "--views", "words,embedding",
+        "--embedding-model", tiny_bert, "--players", "words,embedding,embedding:neighbours",
+    )  # fmt: skip
+    players = load_model(out).classifier.team_.players
+    assert [(player.view, player.kind) for player in players] == [
+        ("words", "linear"),
+        ("embedding", "linear"),
+        ("embedding", "neighbours"),
+    ]
+    run("evaluate", out, folder / "test.csv", "--json", tmp_path / "a.json")
+    assert json.loads((tmp_path / "a.json").read_text())["f1"]["micro"] > 0.4
+    answers = lines_of(run("predict", out, "--top-k", 2, input="w1 w2\nweb server\n").stdout)
+    assert [len(answer["labels"]) for answer in answers] == [2, 2]
+
+
 def test_evaluate_writes_all_and_each_label(folder, tmp_path):
     run(
         "evaluate", folder / "model", folder / "test.csv", "--decoder", "macro_f1", "--k", "1,2",
@@ -365,6 +384,10 @@ def test_bad_stdin(folder, sent, message):
         (("train", "{}/train.txt", "--out", "{}/x", "--text", "body"), "has no option 'text'"),
         (("train", "{}/train.txt", "--out", "{}/x", "--views", "words"), "leave --views out"),
         (("train", "{}/train.csv", "--out", "{}/x", "--views", "word"), "there is no view 'word'"),
+        (("train", "{}/train.csv", "--out", "{}/x", "--players", "embedding"), "name it in --views too"),
+        (("train", "{}/train.csv", "--out", "{}/x", "--players", "words:dense"), "is of kind 'dense'"),
+        (("train", "{}/train.csv", "--out", "{}/x", "--embedding-model", "m"), "add that to --views"),
+        (("train", "{}/train.txt", "--out", "{}/x", "--embedding-model", "m"), "--embedding-model out"),
         (("train", "{}/train.csv", "--out", "{}/x", "--C", "-1"), "C must be a finite number above 0"),
         (("train", "{}/train.npz", "--out", "{}/x"), "needs the option 'y_path'"),
         (("evaluate", "{}/none", "{}/test.csv"), "none"),

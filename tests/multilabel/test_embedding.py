@@ -21,39 +21,19 @@ WORDS = ["a", "plain", "text", "editor", "an", "of", "music", "player", "for", "
 TEXTS = [" ".join(WORDS[at % 7 : at % 7 + 1 + at % 9]) + " " + WORDS[at % 13] * (at % 4) for at in range(90)]
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    """A BERT of two layers with random weights."""
-    place = tmp_path_factory.mktemp("model")
-    marks = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-    (place / "vocab.txt").write_text("\n".join(marks + WORDS) + "\n")
-    transformers.BertTokenizer(str(place / "vocab.txt")).save_pretrained(place)
-    torch.manual_seed(0)
-    config = transformers.BertConfig(
-        vocab_size=len(marks + WORDS),
-        hidden_size=16,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        intermediate_size=32,
-        max_position_embeddings=64,
-    )
-    transformers.BertModel(config).save_pretrained(place, safe_serialization=True)
-    return place
-
-
 @pytest.fixture
-def embedder(folder, tmp_path):
-    return TextEmbedder(str(folder), cache_dir=str(tmp_path / "cache"))
+def embedder(tiny_bert, tmp_path):
+    return TextEmbedder(str(tiny_bert), cache_dir=str(tmp_path / "cache"))
 
 
 def files(embedder):
     return sorted(Path(embedder.cache_dir).rglob("*"))
 
 
-def padded(folder, texts):
+def padded(tiny_bert, texts):
     """Mean pooling as it is usually done: one batch, padded and masked."""
-    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
-    model = transformers.AutoModel.from_pretrained(folder).eval()
+    tokenizer = transformers.AutoTokenizer.from_pretrained(tiny_bert)
+    model = transformers.AutoModel.from_pretrained(tiny_bert).eval()
     batch = tokenizer(texts, padding=True, return_tensors="pt")
     with torch.no_grad():
         states, mask = model(**batch).last_hidden_state, batch["attention_mask"][:, :, None]
@@ -61,12 +41,12 @@ def padded(folder, texts):
     return torch.nn.functional.normalize(mean, dim=1).numpy()
 
 
-def test_rows_are_means_of_the_last_states_at_length_1(folder, embedder):
+def test_rows_are_means_of_the_last_states_at_length_1(tiny_bert, embedder):
     rows = embedder.fit_transform(TEXTS)
     assert rows.dtype == np.float32
     assert rows.shape == (90, 16)
     np.testing.assert_allclose(np.linalg.norm(rows, axis=1), 1, rtol=1e-6)
-    np.testing.assert_allclose(rows, padded(folder, TEXTS), atol=1e-6)
+    np.testing.assert_allclose(rows, padded(tiny_bert, TEXTS), atol=1e-6)
     assert Views({"embedding": rows}).n_features == {"embedding": 16}
 
 
@@ -85,9 +65,9 @@ def test_columns_are_joined_and_none_is_the_empty_text(embedder):
     np.testing.assert_allclose(np.linalg.norm(embedder.transform([""])), 1, rtol=1e-6)
 
 
-def test_what_is_longer_is_cut(folder, embedder):
+def test_what_is_longer_is_cut(tiny_bert, embedder):
     long = "music " * 200
-    cut = TextEmbedder(str(folder), max_tokens=5, cache=False)
+    cut = TextEmbedder(str(tiny_bert), max_tokens=5, cache=False)
     assert np.array_equal(cut.transform([long]), embedder.transform(["music music music"]))
     whole = embedder.transform([long])  # as far as the model reads
     assert np.array_equal(whole, embedder.transform(["music " * 62]))
@@ -132,10 +112,10 @@ def test_what_an_interrupted_call_has_encoded_is_kept(embedder, monkeypatch):
     assert sum(calls) == len(set(texts))
 
 
-def test_rows_of_another_model_are_not_taken(embedder, folder, tmp_path):
+def test_rows_of_another_model_are_not_taken(embedder, tiny_bert, tmp_path):
     embedder.transform(TEXTS)
     other = tmp_path / "other"
-    shutil.copytree(folder, other)
+    shutil.copytree(tiny_bert, other)
     model = transformers.AutoModel.from_pretrained(other)
     torch.nn.init.normal_(model.embeddings.word_embeddings.weight)
     model.save_pretrained(other, safe_serialization=True)
@@ -164,7 +144,7 @@ def test_batches_hold_texts_of_one_length_and_every_text_once():
     assert max(len(batch) * lengths[batch[0]] for batch in batches) <= embedding._TOKENS_A_BATCH
 
 
-def test_nothing_is_fetched(folder, embedder, monkeypatch):
+def test_nothing_is_fetched(tiny_bert, embedder, monkeypatch):
     monkeypatch.setattr(socket.socket, "connect", lambda *a: pytest.fail("the network was asked"))
     embedding._load.cache_clear()
     embedder.transform(TEXTS[:3])
@@ -191,9 +171,9 @@ def test_a_folder_without_a_model_is_refused(tmp_path):
         TextEmbedder(str(tmp_path)).fit(TEXTS)
 
 
-def test_the_length_is_what_sentence_transformers_says(folder, tmp_path):
+def test_the_length_is_what_sentence_transformers_says(tiny_bert, tmp_path):
     place = tmp_path / "model"
-    shutil.copytree(folder, place)
+    shutil.copytree(tiny_bert, place)
     (place / "sentence_bert_config.json").write_text(json.dumps({"max_seq_length": 4}))
     rows = TextEmbedder(str(place), cache=False).transform(["music player for the web", "music player"])
     assert np.array_equal(rows[0], rows[1])

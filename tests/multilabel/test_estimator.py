@@ -17,7 +17,8 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from evenhand.multilabel.datasets import make_long_tail
 from evenhand.multilabel.estimator import CuriosityGameClassifier
-from evenhand.multilabel.views import TextViews, Views
+from evenhand.multilabel.text_views import TextViews
+from evenhand.multilabel.views import Views
 
 LABEL_SETS = "it learns label sets, two-dimensional y; the check passes classes"
 ONE_COLUMN = "its y is one label, so probabilities are (n, 1); the check wants a column for each class"

@@ -16,7 +16,8 @@ from evenhand.multilabel.datasets import make_long_tail
 from evenhand.multilabel.estimator import CuriosityGameClassifier
 from evenhand.multilabel.model_io import Model, load_model, save_model
 from evenhand.multilabel.storage import FolderError
-from evenhand.multilabel.views import TextViews, Views
+from evenhand.multilabel.text_views import TextViews
+from evenhand.multilabel.views import Views
 
 DATA = make_long_tail(150, 12, 60, seed=0)
 TEXTS = [" ".join(f"term{column}" for column in DATA.X[[row]].indices[:12]) for row in range(150)]

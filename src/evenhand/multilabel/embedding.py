@@ -23,7 +23,7 @@ from safetensors import SafetensorError, safe_open
 from sklearn.base import BaseEstimator, TransformerMixin
 
 from evenhand.multilabel.datasets.apt import cache_folder, replace_file
-from evenhand.multilabel.views import as_texts
+from evenhand.multilabel.texts import as_texts
 from evenhand.terminal import progress_bar
 
 Rows = npt.NDArray[np.float32]
@@ -72,10 +72,7 @@ class TextEmbedder(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None):
     >>> embedder.fit_transform(["a plain text editor", "an editor"]).shape                   # doctest: +SKIP
     (2, 384)
 
-    Beside views of words:
-
-    >>> views = TextViews(["words"]).fit_transform(texts)                                    # doctest: +SKIP
-    >>> Views({**views.blocks, "minilm": embedder.transform(texts)})                         # doctest: +SKIP
+    `TextViews` makes it one view among others.
     """
 
     def __init__(
@@ -152,6 +149,21 @@ class TextEmbedder(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None):
                     store.write(keys[part], rows[part])
         of_each: Rows = rows[place]
         return of_each
+
+    def model_digest(self) -> str:
+        """What tells the model's rows from those of every other.
+
+        Returns
+        -------
+        str
+            SHA-256 of its configuration, tokenizer and weights, as hexadecimal digits.
+
+        Raises
+        ------
+        ValueError
+            If there is no such model.
+        """
+        return _digest(self._folder())
 
     def __sklearn_is_fitted__(self) -> bool:
         return True

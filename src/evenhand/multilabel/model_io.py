@@ -35,8 +35,9 @@ from evenhand.multilabel.storage import (
     sizes_entry,
     write_folder,
 )
+from evenhand.multilabel.text_views import TextViews
 from evenhand.multilabel.training import TrainedTeam
-from evenhand.multilabel.views import TextViews, Views
+from evenhand.multilabel.views import Views
 
 _KIND = Kind("evenhand model", 1, "model.json")
 _TREES = Kind("evenhand label trees", 1, "model.json")
@@ -74,7 +75,7 @@ class Model:
         if self.text_views is None:
             return
         check_is_fitted(self.text_views)
-        made = {name: len(v.vocabulary_) for name, v in self.text_views.vectorizers_.items()}
+        made = self.text_views.n_features_
         if made != self.classifier.views_:
             raise ValueError(
                 f"the text views are {made}, but the classifier was trained on {self.classifier.views_}"

@@ -79,7 +79,25 @@ def train(
     zero_based: _ZeroBased = None,
     views: Annotated[
         str | None,
-        typer.Option(metavar="LIST", help="Views of texts. (default: words,word_pairs,characters)"),
+        typer.Option(
+            metavar="LIST",
+            help="Views of texts: words, word_pairs, characters, embedding."
+            " (default: words,word_pairs,characters, and words for label trees)",
+        ),
+    ] = None,
+    embedding_model: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FOLDER", help="Encoder for the view embedding, in Hugging Face's form. (default: MiniLM)"
+        ),
+    ] = None,
+    players: Annotated[
+        str | None,
+        typer.Option(
+            metavar="LIST",
+            help="Who plays: views, or VIEW:neighbours for a vote of nearest neighbours, as in"
+            " words,embedding,embedding:neighbours. (default: one linear player a view)",
+        ),
     ] = None,
     min_df: Annotated[int, typer.Option(help="A term counts from this many texts on.")] = 2,
     method: Annotated[
@@ -127,7 +145,7 @@ def train(
 
     A training that was interrupted is taken up again by the same command.
     """
-    from evenhand.multilabel.commands.train import train_model
+    from evenhand.multilabel.commands.train import parse_players, train_model
 
     reading = {
         "text": text, "tags": tags, "separator": separator, "id": id, "group": group,
@@ -135,12 +153,11 @@ def train(
     }  # fmt: skip
     options = {
         "rarity_reward": rarity_reward, "disagreement_reward": disagreement_reward, "own_share": own_share,
-        "payoff": payoff, "C": c,
+        "payoff": payoff, "C": c, "players": parse_players(players),
         "rounds": rounds, "n_folds": folds, "decoder": decoder, "random_state": seed, "n_jobs": jobs,
     }  # fmt: skip
-    train_model(
-        data, out, reading, options, method=method, views=views, min_df=min_df, overwrite=overwrite
-    )  # fmt: skip
+    texts = {"views": views, "embedding_model": embedding_model, "min_df": min_df}
+    train_model(data, out, reading, options, method=method, texts=texts, overwrite=overwrite)
 
 
 @app.command(epilog="Example:\n\nevenhand multilabel evaluate model test.csv --labels labels.csv")

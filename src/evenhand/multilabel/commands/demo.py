@@ -25,7 +25,7 @@ from evenhand.multilabel.metrics import Report, evaluate
 from evenhand.multilabel.model_io import Model, save_model
 from evenhand.multilabel.progress import progress_bar
 from evenhand.multilabel.splitting import cross_fitting_folds, stratified_split
-from evenhand.multilabel.views import TextViews
+from evenhand.multilabel.text_views import TextViews
 from evenhand.terminal import say, show_table, tell, waiting
 
 _C, _FOLDS = 0.3, 3

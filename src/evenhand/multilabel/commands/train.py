@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +12,17 @@ import numpy as np
 
 from evenhand.multilabel.commands.shared import read_data, reading_note, show_rounds
 from evenhand.multilabel.data import MultilabelData
+from evenhand.multilabel.embedding import TextEmbedder
 from evenhand.multilabel.estimator import CuriosityGameClassifier
 from evenhand.multilabel.extreme.estimator import ExtremeGameClassifier
 from evenhand.multilabel.model_io import Model, save_model
 from evenhand.multilabel.splitting import group_split
-from evenhand.multilabel.views import TextViews, Views
+from evenhand.multilabel.text_views import TextViews
+from evenhand.multilabel.views import Views
 from evenhand.terminal import as_cell, say, show_table, tell, waiting
 
 _MOST_BYTES = 1 << 30
-_GAME_ONLY = ("own_share", "payoff", "rounds", "n_folds")
+_GAME_ONLY = ("players", "own_share", "payoff", "rounds", "n_folds")
 
 TEXT_PRUNE = 0.01
 """Smaller weights are dropped from models of texts, whose TF-IDF rows have length 1; see `prune`."""
@@ -33,8 +35,7 @@ def train_model(
     options: Mapping[str, Any],
     *,
     method: str,
-    views: str | None,
-    min_df: int,
+    texts: Mapping[str, Any],
     overwrite: bool,
 ) -> None:
     """Train on a file and save the model.
@@ -49,10 +50,9 @@ def train_model(
         Options of the reader.
     options : mapping
         Options of the classifier; None where they were not given.
-    views : str, optional
-        Views of texts, parted by commas.
-    min_df : int
-        As in `TextViews`.
+    texts : mapping
+        Options of views of texts: ``views``, parted by commas, and ``embedding_model``, both None where they
+        were not given, and ``min_df``.
     overwrite : bool
         A model in `out` may be replaced.
 
@@ -73,11 +73,12 @@ def train_model(
     notes = {"reading": reading_note(reading)}
     try:
         if method == "trees":
-            model = fit_trees(data, _text_views(data, views, min_df, "words"), given, notes, partial)
+            model = fit_trees(data, _text_views(data, texts, "words"), given, notes, partial)
         else:
             classifier = CuriosityGameClassifier(**given, checkpoint=str(partial), verbose=True)
-            text_views = _text_views(data, views, min_df)
+            text_views = _text_views(data, texts, "words,word_pairs,characters")
             if text_views is not None:
+                _check_players(given.get("players", ()), text_views)
                 classifier.set_params(prune=TEXT_PRUNE)
             model = fit_model(classifier, data, text_views, notes)
     except KeyboardInterrupt:
@@ -110,11 +111,8 @@ def fit_model(
     -------
     Model
     """
-    X: Any = data.X
-    if text_views is not None:
-        with waiting("Making views of the texts"):
-            X = text_views.fit_transform(data.X)
-    classifier.fit(Views.of(X), data.Y, groups=data.groups)
+    views = Views.of(data.X) if text_views is None else _viewed(data, text_views)
+    classifier.fit(views, data.Y, groups=data.groups)
     classifier.classes_ = np.array(data.label_names, dtype=object)
     return Model(classifier, text_views, {"data": data.source, **notes})
 
@@ -152,13 +150,9 @@ def fit_trees(
         raise ValueError(f"label trees have no {strange[0]}; leave it out, or give --method game")
     classifier = ExtremeGameClassifier(**options, verbose=True)
     classifier.check_options()
-    X: Any = data.X
     if text_views is None:
         classifier.set_params(prune=0.0)  # whose size suits rows of length 1, as those of texts are
-    else:
-        with waiting("Making views of the texts"):
-            X = text_views.fit_transform(data.X)
-    views = Views.of(X)
+    views = Views.of(data.X) if text_views is None else _viewed(data, text_views)
     groups = np.arange(data.n_instances) if data.groups is None else data.groups
     parts = group_split(groups, {"train": 0.9, "held out": 0.1}, seed=classifier.random_state)
     rows, unseen = parts["train"], parts["held out"]
@@ -173,15 +167,60 @@ def fit_trees(
     return Model(classifier, text_views, {"data": data.source, **notes})
 
 
-def _text_views(
-    data: MultilabelData, views: str | None, min_df: int, usual: str = "words,word_pairs,characters"
-) -> TextViews | None:
-    if data.kind == "text":
-        names = tuple((views or usual).split(","))
-        return TextViews(names, min_df=min_df)
-    if views is not None:
-        raise ValueError(f"{data.source} holds features, not texts; leave --views out")
-    return None
+def parse_players(given: str | None) -> list[tuple[str, str]] | None:
+    """Players as the shell names them: views, each with its kind behind a colon where that is not linear.
+
+    Parameters
+    ----------
+    given : str, optional
+
+    Returns
+    -------
+    list of (view, kind), or None
+
+    Examples
+    --------
+    >>> parse_players("words,embedding:neighbours")
+    [('words', 'linear'), ('embedding', 'neighbours')]
+    """
+    if given is None:
+        return None
+    parts = [one.partition(":") for one in given.split(",")]
+    return [(view.strip(), kind.strip() or "linear") for view, _, kind in parts]
+
+
+def _check_players(players: Sequence[tuple[str, str]], text_views: TextViews) -> None:
+    """Refuse players of views that there will not be, before the views are made."""
+    if strange := [view for view, _ in players if view not in text_views.views]:
+        raise ValueError(
+            f"--players names the view {strange[0]!r}, but the views are {', '.join(text_views.views)};"
+            " name it in --views too"
+        )
+
+
+def _text_views(data: MultilabelData, options: Mapping[str, Any], usual: str) -> TextViews | None:
+    chosen, model = options["views"], options["embedding_model"]
+    if data.kind != "text":
+        for name in ("views", "embedding_model"):
+            if options[name] is not None:
+                option = name.replace("_", "-")
+                raise ValueError(f"{data.source} holds features, not texts; leave --{option} out")
+        return None
+    names = tuple((chosen or usual).split(","))
+    embedder = None
+    if "embedding" in names:
+        embedder = TextEmbedder(verbose=True) if model is None else TextEmbedder(model, verbose=True)
+    elif model is not None:
+        raise ValueError("--embedding-model is for the view embedding; add that to --views")
+    return TextViews(names, min_df=options["min_df"], embedder=embedder)
+
+
+def _viewed(data: MultilabelData, text_views: TextViews) -> Views:
+    """The views of the texts that are learned from."""
+    if text_views.embedder is not None:  # shows a bar of its own
+        return text_views.fit_transform(data.X)
+    with waiting("Making views of the texts"):
+        return text_views.fit_transform(data.X)
 
 
 def check_place(out: Path, overwrite: bool) -> None:

@@ -17,7 +17,8 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from evenhand.multilabel.resuming import digest
-from evenhand.multilabel.views import Views, as_texts
+from evenhand.multilabel.texts import as_texts
+from evenhand.multilabel.views import Views
 
 Kind = Literal["sparse", "dense", "texts", "images"]
 
