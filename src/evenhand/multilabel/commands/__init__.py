@@ -101,13 +101,29 @@ def train(
     ] = None,
     min_df: Annotated[int, typer.Option(help="A term counts from this many texts on.")] = 2,
     method: Annotated[
-        Literal["auto", "game", "trees"],
+        Literal["auto", "game", "trees", "neural"],
         typer.Option(
-            help="trees: label trees, for tens to hundreds of thousands of labels. auto: trees where"
-            " instances x labels are more than 268 million."
+            help="trees: label trees, for tens to hundreds of thousands of labels. neural: neural players."
+            " auto: trees where instances x labels are more than 268 million, else the convex game."
         ),
     ] = "auto",
-    rarity_reward: Annotated[float, typer.Option(help="α: reward for rare labels.")] = 3.0,
+    encoder: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="Neural players fine-tune this text encoder, in Hugging Face's form, instead of --views.",
+        ),
+    ] = None,
+    epochs: Annotated[
+        int | None,
+        typer.Option(help="Neural players: at most so many. (default: 30)", show_default=False),
+    ] = None,
+    rarity_reward: Annotated[
+        float | None,
+        typer.Option(
+            help="α: reward for rare labels. (default: 3, and 1 for neural players)", show_default=False
+        ),
+    ] = None,
     disagreement_reward: Annotated[
         float | None,
         typer.Option(
@@ -128,7 +144,12 @@ def train(
         Literal["squared_hinge", "log_likelihood"] | None,
         typer.Option(help="(default: squared_hinge)", show_default=False),
     ] = None,
-    c: Annotated[float, typer.Option("--C", help="Strength of the losses against the L2 prior.")] = 0.3,
+    c: Annotated[
+        float | None,
+        typer.Option(
+            "--C", help="Strength of the losses against the L2 prior. (default: 0.3)", show_default=False
+        ),
+    ] = None,
     rounds: Annotated[
         int | None,
         typer.Option(help="Rounds of best response after the first. (default: 0)", show_default=False),
@@ -157,7 +178,10 @@ def train(
         "rounds": rounds, "n_folds": folds, "decoder": decoder, "random_state": seed, "n_jobs": jobs,
     }  # fmt: skip
     texts = {"views": views, "embedding_model": embedding_model, "min_df": min_df}
-    train_model(data, out, reading, options, method=method, texts=texts, overwrite=overwrite)
+    neural = {"encoder": encoder, "epochs": epochs}
+    train_model(
+        data, out, reading, options, method=method, texts=texts, neural=neural, overwrite=overwrite
+    )  # fmt: skip
 
 
 @app.command(epilog="Example:\n\nevenhand multilabel evaluate model test.csv --labels labels.csv")

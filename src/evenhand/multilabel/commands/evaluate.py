@@ -12,7 +12,6 @@ from scipy import sparse
 
 from evenhand.multilabel.commands.shared import check_decoder, label_names, per_cent, read_data
 from evenhand.multilabel.data import MultilabelData
-from evenhand.multilabel.estimator import CuriosityGameClassifier
 from evenhand.multilabel.metrics import BucketRow, Report, evaluate, label_table
 from evenhand.multilabel.model_io import Model, load_model
 from evenhand.multilabel.progress import progress_bar
@@ -124,9 +123,9 @@ def score(model: Model, X: Any, decoder: str, *, at_least: int) -> tuple[Scores,
     sets : csr_array, shape (n, L)
     """
     classifier, n = model.classifier, X.shape[0]
-    is_game = isinstance(classifier, CuriosityGameClassifier)
-    dense = is_game and n * len(classifier.classes_) * 4 <= _DENSE_BYTES
-    if is_game and not dense:
+    scores_all = model.kind != "trees"
+    dense = scores_all and n * len(classifier.classes_) * 4 <= _DENSE_BYTES
+    if scores_all and not dense:
         say(f"All scores would not fit: the {_CANDIDATES} most probable labels of each instance are ranked.")
     scores: list[Any] = []
     sets: list[Any] = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -13,6 +14,9 @@ from evenhand.multilabel.metrics import by_bucket, frequency_deciles
 from evenhand.multilabel.model_io import Model, load_model
 from evenhand.multilabel.players import player_name
 from evenhand.terminal import show_table, tell
+
+if TYPE_CHECKING:  # needs the extra `neural`
+    from evenhand.multilabel.neural.estimator import NeuralGameClassifier
 
 
 def inspect_model(folder: Path, hardest: int) -> None:
@@ -32,14 +36,19 @@ def inspect_model(folder: Path, hardest: int) -> None:
     if hardest < 0:
         raise ValueError(f"--hardest is {hardest}; it must be at least 0")
     model = load_model(folder)
+    classifier: Any = model.classifier
     _show_head(model)
-    if isinstance(model.classifier, ExtremeGameClassifier):
-        _show_trees(model.classifier)
+    if model.kind == "trees":
+        _show_trees(classifier)
         return
-    _show_players(model.classifier)
-    _show_shares(model.classifier)
+    if model.kind == "neural":
+        _show_neural(classifier)
+    else:
+        _show_players(classifier)
+        _show_shares(classifier)
     show_rounds(model)
-    _show_hardest(model.classifier, label_names(model), hardest)
+    seen = "held-out instances" if model.kind == "neural" else "training instances, out-of-fold"
+    _show_hardest(classifier, label_names(model), hardest, seen)
 
 
 def _show_head(model: Model) -> None:
@@ -75,6 +84,18 @@ def _show_players(classifier: CuriosityGameClassifier) -> None:
     show_table("Players", ("view", "features", "labels owned", "values stored"), rows)
 
 
+def _show_neural(classifier: NeuralGameClassifier) -> None:
+    network = classifier.network_
+    rows = []
+    for player, encoder in enumerate(network.encoder_of):
+        kind = type(network.encoders[encoder]).__name__
+        weights = sum(one.numel() for one in network.player_parameters(player))
+        own = network.private_encoder(player) is not None
+        name = f"{classifier.encoder_views_[encoder]}, {kind}{'' if own else ' (shared)'}"
+        rows.append((name, int(network.owners[player].sum()), weights))
+    show_table("Players", ("view, encoder", "labels owned", "weights of its own"), rows)
+
+
 def _show_shares(classifier: CuriosityGameClassifier) -> None:
     """Who speaks for which labels: each player's mean share of Σω by label frequency."""
     players, fusion = classifier.team_.players, classifier.team_.fusion
@@ -100,7 +121,9 @@ def _show_shares(classifier: CuriosityGameClassifier) -> None:
     )
 
 
-def _show_hardest(classifier: CuriosityGameClassifier, names: list[str], n: int) -> None:
+def _show_hardest(
+    classifier: CuriosityGameClassifier | NeuralGameClassifier, names: list[str], n: int, seen_on: str
+) -> None:
     """Of equally low F1 the commonest label first: there a failure costs most."""
     counts, f1 = classifier.label_counts_, classifier.held_out_f1_
     if f1 is None:
@@ -109,7 +132,7 @@ def _show_hardest(classifier: CuriosityGameClassifier, names: list[str], n: int)
     seen = np.flatnonzero(counts)
     order = seen[np.lexsort((-counts[seen], f1[seen]))][:n]
     show_table(
-        "Hardest labels: lowest F1 on training instances, out-of-fold, decoder 'micro', %",
+        f"Hardest labels: lowest F1 on {seen_on}, decoder 'micro', %",
         ("label", "F1", "training positives"),
         [(names[label], per_cent(float(f1[label])), int(counts[label])) for label in order],
     )

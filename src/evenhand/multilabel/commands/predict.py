@@ -18,7 +18,6 @@ from scipy import sparse
 from evenhand.multilabel.commands.shared import check_decoder, label_names, read_data, reading_of
 from evenhand.multilabel.data import DataError
 from evenhand.multilabel.decoding import MacroF1
-from evenhand.multilabel.extreme.estimator import ExtremeGameClassifier
 from evenhand.multilabel.extreme.players import NAMED
 from evenhand.multilabel.model_io import Model, load_model
 from evenhand.multilabel.progress import progress_bar
@@ -126,10 +125,10 @@ def _batches(
 
 def _from_lines(lines: Iterable[str], model: Model, reading: Mapping[str, Any], size: int) -> Iterator[Batch]:
     """Texts from the standard input as they come."""
-    if model.text_views is None:
+    if not model.reads_texts:
         raise ValueError("the model was trained on features, not on texts; give a file instead of -")
     columns = reading.get("text") or reading_of(model).get("text") or ["text"]
-    if len(columns) != model.text_views.n_columns_:
+    if model.text_views is not None and len(columns) != model.text_views.n_columns_:
         raise ValueError(
             f"the model reads {model.text_views.n_columns_} text columns, not {len(columns)};"
             " name them by --text"
@@ -177,7 +176,7 @@ def _top_k(model: Model, batch: Batch, k: int) -> sparse.csr_array[Any]:
 
 def _sets(model: Model, batch: Batch, decoder: str) -> sparse.csr_array[Any]:
     """Label sets that hold their probabilities; one of 0 stays stored."""
-    if isinstance(model.classifier, ExtremeGameClassifier):
+    if model.kind == "trees":
         scores = model.classifier.predict_topk(model.views(batch.X), NAMED)
         return sparse.csr_array(model.classifier.decoders_[decoder].decode(scores).multiply(scores))
     probabilities = model.classifier.predict_proba(model.views(batch.X))

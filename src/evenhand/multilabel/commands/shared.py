@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from evenhand.multilabel.data import MultilabelData
-from evenhand.multilabel.extreme.estimator import ExtremeGameClassifier
 from evenhand.multilabel.model_io import Model
 from evenhand.multilabel.readers import read, reader_of
 from evenhand.terminal import show_table
@@ -21,6 +20,16 @@ _ROUND = {
     "round": "round",
     "potential": "potential Φ",
     "payoff": "payoff R",
+    "rare_f1_bound": "Rare-F1 at least",
+    "disagreement_rare": "d, rarest 10 %",
+    "disagreement_head": "d, commonest 10 %",
+    "seconds": "seconds",
+}
+_EPOCH = {
+    "epoch": "epoch",
+    "potential": "potential Φ",
+    "payoff": "payoff R",
+    "map": "mAP",
     "rare_f1_bound": "Rare-F1 at least",
     "disagreement_rare": "d, rarest 10 %",
     "disagreement_head": "d, commonest 10 %",
@@ -92,13 +101,14 @@ def label_names(model: Model) -> list[str]:
 
 
 def show_rounds(model: Model) -> None:
-    """Print the record of the game's rounds."""
-    classifier = model.classifier
-    if isinstance(classifier, ExtremeGameClassifier):
-        return  # has one
-    seen = "out-of-fold" if classifier.n_folds else "on the training instances"
-    rows = [[one.get(key) for key in _ROUND] for one in classifier.team_.history]
-    show_table(f"Rounds, {seen}", tuple(_ROUND.values()), rows)
+    """Print the record of the game's rounds, or of the epochs of neural players."""
+    if model.kind == "neural":
+        rows = [[one.get(key) for key in _EPOCH] for one in model.classifier.history_]
+        show_table("Epochs, on held-out instances", tuple(_EPOCH.values()), rows)
+    elif model.kind == "game":
+        seen = "out-of-fold" if model.classifier.n_folds else "on the training instances"
+        rows = [[one.get(key) for key in _ROUND] for one in model.classifier.team_.history]
+        show_table(f"Rounds, {seen}", tuple(_ROUND.values()), rows)
 
 
 def per_cent(share: float) -> str:

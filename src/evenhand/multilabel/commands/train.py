@@ -6,13 +6,13 @@ import shutil
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from evenhand.multilabel.commands.shared import read_data, reading_note, show_rounds
 from evenhand.multilabel.data import MultilabelData
-from evenhand.multilabel.embedding import TextEmbedder
+from evenhand.multilabel.embedding import TextEmbedder, model_folder
 from evenhand.multilabel.estimator import CuriosityGameClassifier
 from evenhand.multilabel.extreme.estimator import ExtremeGameClassifier
 from evenhand.multilabel.model_io import Model, save_model
@@ -21,8 +21,13 @@ from evenhand.multilabel.text_views import TextViews
 from evenhand.multilabel.views import Views
 from evenhand.terminal import as_cell, say, show_table, tell, waiting
 
+if TYPE_CHECKING:  # needs the extra `neural`
+    from evenhand.multilabel.neural.estimator import NeuralGameClassifier
+
 _MOST_BYTES = 1 << 30
 _GAME_ONLY = ("players", "own_share", "payoff", "rounds", "n_folds")
+_NOT_NEURAL = ("players", "own_share", "C", "rounds", "n_folds")
+_FINE_TUNING = 2e-5  # learning rate of a pretrained encoder
 
 TEXT_PRUNE = 0.01
 """Smaller weights are dropped from models of texts, whose TF-IDF rows have length 1; see `prune`."""
@@ -36,6 +41,7 @@ def train_model(
     *,
     method: str,
     texts: Mapping[str, Any],
+    neural: Mapping[str, Any],
     overwrite: bool,
 ) -> None:
     """Train on a file and save the model.
@@ -44,7 +50,7 @@ def train_model(
     ----------
     path, out : Path
         The data, and the model's folder.
-    method : {"auto", "game", "trees"}
+    method : {"auto", "game", "trees", "neural"}
         "auto": label trees where the team's scores of all training instances would take more than a GiB.
     reading : mapping
         Options of the reader.
@@ -53,6 +59,8 @@ def train_model(
     texts : mapping
         Options of views of texts: ``views``, parted by commas, and ``embedding_model``, both None where they
         were not given, and ``min_df``.
+    neural : mapping
+        Options of neural players alone, None where they were not given: ``encoder`` and ``epochs``.
     overwrite : bool
         A model in `out` may be replaced.
 
@@ -63,7 +71,11 @@ def train_model(
     """
     partial = out.with_name(f"{out.name}.partial")
     given = {name: value for name, value in options.items() if value is not None}
-    CuriosityGameClassifier(**given).check_options()
+    network = _neural_classifier(given, neural, partial) if method == "neural" else None
+    if network is None:
+        if strange := [name for name, value in neural.items() if value is not None]:
+            raise ValueError(f"--{strange[0]} is for neural players; leave it out, or give --method neural")
+        CuriosityGameClassifier(**given).check_options()
     check_place(out, overwrite)
     started = time.perf_counter()
     with waiting(f"Reading {path}"):
@@ -72,7 +84,9 @@ def train_model(
         method = "trees" if data.n_instances * data.n_labels * 4 > _MOST_BYTES else "game"
     notes = {"reading": reading_note(reading)}
     try:
-        if method == "trees":
+        if network is not None:
+            model = fit_model(network, data, _neural_views(network, data, texts), notes)
+        elif method == "trees":
             model = fit_trees(data, _text_views(data, texts, "words"), given, notes, partial)
         else:
             classifier = CuriosityGameClassifier(**given, checkpoint=str(partial), verbose=True)
@@ -91,7 +105,7 @@ def train_model(
 
 
 def fit_model(
-    classifier: CuriosityGameClassifier,
+    classifier: CuriosityGameClassifier | NeuralGameClassifier,
     data: MultilabelData,
     text_views: TextViews | None,
     notes: Mapping[str, str],
@@ -100,7 +114,7 @@ def fit_model(
 
     Parameters
     ----------
-    classifier : CuriosityGameClassifier
+    classifier : CuriosityGameClassifier or NeuralGameClassifier
         Not fitted.
     data : MultilabelData
     text_views : TextViews, optional
@@ -111,10 +125,37 @@ def fit_model(
     -------
     Model
     """
-    views = Views.of(data.X) if text_views is None else _viewed(data, text_views)
-    classifier.fit(views, data.Y, groups=data.groups)
+    X = data.X if text_views is None else _viewed(data, text_views)
+    if isinstance(classifier, CuriosityGameClassifier):
+        classifier.fit(Views.of(X), data.Y, groups=data.groups)
+    else:
+        classifier.fit(X, data.Y)
     classifier.classes_ = np.array(data.label_names, dtype=object)
     return Model(classifier, text_views, {"data": data.source, **notes})
+
+
+def _neural_classifier(
+    options: Mapping[str, Any], neural: Mapping[str, Any], partial: Path
+) -> NeuralGameClassifier:
+    """Neural players by the options of the shell, checked."""
+    try:
+        from evenhand.multilabel.neural.encoders import PretrainedText
+        from evenhand.multilabel.neural.estimator import NeuralGameClassifier
+    except ImportError as error:
+        raise ValueError(
+            f"--method neural needs more packages ({error}); pip install 'evenhand[neural]'"
+        ) from error
+    if strange := [name for name in _NOT_NEURAL if name in options]:
+        raise ValueError(f"neural players have no {strange[0]}; leave it out, or give --method game")
+    given = {name: value for name, value in options.items() if name != "n_jobs"}
+    if neural["epochs"] is not None:
+        given["epochs"] = neural["epochs"]
+    if neural["encoder"] is not None:
+        given["encoders"] = PretrainedText(str(model_folder(neural["encoder"])))
+        given["encoder_learning_rate"] = _FINE_TUNING
+    classifier = NeuralGameClassifier(**given, checkpoint=str(partial), verbose=True)
+    classifier.check_options()
+    return classifier
 
 
 def fit_trees(
@@ -213,6 +254,18 @@ def _text_views(data: MultilabelData, options: Mapping[str, Any], usual: str) ->
     elif model is not None:
         raise ValueError("--embedding-model is for the view embedding; add that to --views")
     return TextViews(names, min_df=options["min_df"], embedder=embedder)
+
+
+def _neural_views(
+    network: NeuralGameClassifier, data: MultilabelData, options: Mapping[str, Any]
+) -> TextViews | None:
+    """Views of texts, unless an encoder reads the texts themselves."""
+    if network.encoders is None:
+        return _text_views(data, options, "words")
+    for name in ("views", "embedding_model"):
+        if options[name] is not None:
+            raise ValueError(f"--encoder reads the texts as they are; leave --{name.replace('_', '-')} out")
+    return None
 
 
 def _viewed(data: MultilabelData, text_views: TextViews) -> Views:

@@ -214,7 +214,7 @@ class PretrainedText:
     Parameters
     ----------
     model : str
-        A folder, or the name of a model that is in the local cache; nothing is fetched.
+        A folder, or the name of a model that is in the local cache; nothing is fetched, and no pickle read.
     max_length : int
         Tokens of a text that are read.
     """
@@ -228,7 +228,9 @@ class PretrainedText:
         transformers = _needed("transformers", "text")
         try:
             tokenizer = transformers.AutoTokenizer.from_pretrained(self.model, local_files_only=True)
-            model = transformers.AutoModel.from_pretrained(self.model, local_files_only=True)
+            model = transformers.AutoModel.from_pretrained(
+                self.model, local_files_only=True, use_safetensors=True
+            )
         except (OSError, ValueError) as error:
             raise ValueError(
                 f"{self.model!r} is no text encoder that is on this machine ({error}); give a folder that"
@@ -388,7 +390,7 @@ class OwnEncoder:
 
     Notes
     -----
-    A saved model holds the weights and no code: `load_neural_model` must be given the module again. A module
+    A saved model holds the weights and no code: `load_model` must be given the module again. A module
     that draws random numbers from another generator than torch's is not resumed to the bit.
 
     Examples
@@ -525,7 +527,7 @@ def encoder_from_state(state: Mapping[str, Any], recipe: Recipe | None) -> Encod
     if kind == ModuleEncoder.__name__:
         if not isinstance(recipe, OwnEncoder) or options != {"dim": recipe.dim, "size": recipe.size}:
             raise FolderError(
-                "the model has an encoder of the user's own, which is not saved; give load_neural_model the"
+                "the model has an encoder of the user's own, which is not saved; give load_model the"
                 f" OwnEncoder with the module, and with {options}, in encoders"
             )
         if any(is_lazy(part) for part in recipe.module.parameters()):

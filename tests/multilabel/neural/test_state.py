@@ -5,10 +5,12 @@ import pytest
 from torch import nn
 
 from evenhand.multilabel.datasets import make_long_tail
+from evenhand.multilabel.estimator import CuriosityGameClassifier
+from evenhand.multilabel.model_io import Model, load_model, save_model
 from evenhand.multilabel.neural.encoders import DenseLayers, OwnEncoder, SparseBag
 from evenhand.multilabel.neural.estimator import NeuralGameClassifier
-from evenhand.multilabel.neural.model_io import load_neural_model, save_neural_model
 from evenhand.multilabel.storage import FolderError
+from evenhand.multilabel.text_views import TextViews
 
 DATA = make_long_tail(150, 12, 60, seed=0)
 DENSE = DATA.X.toarray()
@@ -31,8 +33,8 @@ def fit(X=DATA.X, encoders=None, **options):
 )
 def test_the_model_predicts_the_same_to_the_bit(tmp_path, X, encoders, options):
     model = fit(X, encoders, **options)
-    save_neural_model(model, tmp_path / "model")
-    loaded = load_neural_model(tmp_path / "model")
+    save_model(Model(model), tmp_path / "model")
+    loaded = load_model(tmp_path / "model").classifier
     assert loaded.get_params() == model.get_params() | {"device": None}
     assert np.array_equal(model.predict_proba(X), loaded.predict_proba(X))
     for decoder in model.decoders_:
@@ -45,25 +47,25 @@ def test_the_model_predicts_the_same_to_the_bit(tmp_path, X, encoders, options):
 
 def test_a_users_module_must_be_given_again(tmp_path):
     model = fit(DENSE, OWN)
-    save_neural_model(model, tmp_path / "model")
+    save_model(Model(model), tmp_path / "model")
     with pytest.raises(
-        FolderError, match="an encoder of the user's own, which is not saved; give load_neural"
+        FolderError, match="an encoder of the user's own, which is not saved; give load_model"
     ):
-        load_neural_model(tmp_path / "model")
+        load_model(tmp_path / "model")
     with pytest.raises(FolderError, match=r"and with \{'dim': 5, 'size': None\}, in encoders"):
-        load_neural_model(tmp_path / "model", OwnEncoder(nn.Linear(60, 4), 4))
+        load_model(tmp_path / "model", OwnEncoder(nn.Linear(60, 4), 4))
     with pytest.raises(FolderError, match="lazy layers; give it with their shapes"):
-        load_neural_model(tmp_path / "model", OwnEncoder(nn.LazyLinear(5), 5))
+        load_model(tmp_path / "model", OwnEncoder(nn.LazyLinear(5), 5))
     with pytest.raises(FolderError, match="weight' should be float32 of shape"):
-        load_neural_model(tmp_path / "model", OwnEncoder(nn.Linear(61, 5), 5))
-    loaded = load_neural_model(tmp_path / "model", OwnEncoder(nn.Linear(60, 5), 5))
+        load_model(tmp_path / "model", OwnEncoder(nn.Linear(61, 5), 5))
+    loaded = load_model(tmp_path / "model", OwnEncoder(nn.Linear(60, 5), 5)).classifier
     assert np.array_equal(model.predict_proba(DENSE), loaded.predict_proba(DENSE))
 
 
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory):
     folder = tmp_path_factory.mktemp("saved") / "model"
-    save_neural_model(fit([DATA.X, DENSE], {"view1": SparseBag(4), "view2": DenseLayers((4,))}), folder)
+    save_model(Model(fit([DATA.X, DENSE], {"view1": SparseBag(4), "view2": DenseLayers((4,))})), folder)
     return (folder / "model.json").read_text(), folder
 
 
@@ -105,21 +107,39 @@ def set_to(value, *path):
 def test_what_is_damaged_is_named(saved, change, message):
     text, folder = saved
     document = json.loads(text)
-    change(document["state"])
+    change(document["state"]["classifier"])
     (folder / "model.json").write_text(json.dumps(document))
     if message is None:  # options that are missing have their defaults
-        load_neural_model(folder)
+        load_model(folder)
         return
     with pytest.raises(FolderError, match=message):
-        load_neural_model(folder)
+        load_model(folder)
+
+
+def test_encoders_are_for_neural_players_alone(tmp_path):
+    classifier = CuriosityGameClassifier().fit(DATA.X, DATA.Y)
+    save_model(Model(classifier), tmp_path / "model")
+    with pytest.raises(ValueError, match="has no neural players; leave encoders out"):
+        load_model(tmp_path / "model", SparseBag(4))
+
+
+def test_views_of_texts_are_saved_with_the_players(tmp_path):
+    texts = [" ".join(f"w{column}" for column in DATA.X[[row]].indices) for row in range(150)]
+    front = TextViews(("words",))
+    model = Model(fit(front.fit_transform(texts)), front, {"data": "made up"})
+    save_model(model, tmp_path / "model")
+    loaded = load_model(tmp_path / "model")
+    assert (loaded.kind, loaded.notes) == ("neural", {"data": "made up"})
+    p = model.classifier.predict_proba(model.views(texts))
+    assert np.array_equal(loaded.classifier.predict_proba(loaded.views(texts)), p)
 
 
 def test_another_folder_is_refused(tmp_path):
     (tmp_path / "notes.txt").write_text("mine")
     with pytest.raises(FolderError, match="is not written over"):
-        save_neural_model(fit(), tmp_path)
+        save_model(Model(fit()), tmp_path)
     with pytest.raises(FolderError, match=r"model.json is missing"):
-        load_neural_model(tmp_path)
+        load_model(tmp_path)
 
 
 def test_text_models_need_their_folder_no_more(tmp_path):
@@ -143,9 +163,9 @@ def test_text_models_need_their_folder_no_more(tmp_path):
     ).save_pretrained(source)
     texts = [" ".join(f"w{column}" for column in DATA.X[[row]].indices) for row in range(150)]
     model = fit(texts, PretrainedText(str(source), max_length=16), encoder_learning_rate=1e-4)
-    save_neural_model(model, tmp_path / "model")
+    save_model(Model(model), tmp_path / "model")
     source.rename(tmp_path / "elsewhere")
-    loaded = load_neural_model(tmp_path / "model")
+    loaded = load_model(tmp_path / "model").classifier
     assert np.array_equal(model.predict_proba(texts), loaded.predict_proba(texts))
     with pytest.raises(ValueError, match="is no text encoder that is on this machine"):
         loaded.fit(texts, DATA.Y)

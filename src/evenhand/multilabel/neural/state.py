@@ -1,16 +1,13 @@
-"""Neural models on disk: a folder of JSON and safetensors, and nothing that runs when read."""
+"""Neural classifiers as a state of numbers and arrays, and back; every part is checked."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from typing import Any, get_args
 
 import numpy as np
-from sklearn.utils.validation import check_is_fitted
 
 from evenhand.multilabel.decoding import PooledCalibration, decoders_from_states
-from evenhand.multilabel.model_io import check_size
 from evenhand.multilabel.neural.checkpoint import load_arrays, module_arrays
 from evenhand.multilabel.neural.encoders import (
     Encoder,
@@ -25,60 +22,34 @@ from evenhand.multilabel.neural.network import TeamNetwork
 from evenhand.multilabel.predictions import DecoderName
 from evenhand.multilabel.storage import (
     FolderError,
-    Kind,
     array_entry,
+    check_size,
     entry,
     names_entry,
     names_state,
-    read_folder,
-    write_folder,
 )
 
-_KIND = Kind("evenhand neural model", 1, "model.json")
 _NOT_OF_THE_MODEL = {"checkpoint", "log", "device", "encoders"}  # the encoders are kept apart
 
 Encoders = Recipe | Mapping[str, Recipe] | None
 
 
-def save_neural_model(model: NeuralGameClassifier, folder: str | os.PathLike[str]) -> None:
-    """Write a fitted model to a folder.
+def classifier_state(model: NeuralGameClassifier) -> dict[str, Any]:
+    """A fitted classifier as a state that `storage.write_folder` takes.
 
     Parameters
     ----------
     model : NeuralGameClassifier
-    folder : path-like
-        A new folder appears when it is complete. A model that is there already is replaced at one stroke; a
-        folder with anything else in it is refused.
 
-    Raises
-    ------
-    FolderError
-        If the folder holds something else, or a label is neither a text nor a whole number.
-
-    Notes
-    -----
-    Text encoders are saved with their configuration and tokenizer and need the folder they came from no more;
-    image encoders need timm. A module of the user's own is saved without its code. The estimator's
-    ``checkpoint``, ``log`` and ``device`` are not kept.
-
-    Examples
-    --------
-    >>> import tempfile
-    >>> from evenhand.multilabel.datasets import make_long_tail
-    >>> data = make_long_tail(200, 20, 100, seed=0)
-    >>> model = NeuralGameClassifier(epochs=1, device="cpu").fit(data.X, data.Y)
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     save_neural_model(model, folder)
-    ...     loaded = load_neural_model(folder)
-    >>> bool((loaded.predict_proba(data.X) == model.predict_proba(data.X)).all())
-    True
+    Returns
+    -------
+    dict
     """
-    check_is_fitted(model)
     params = model.get_params(deep=False)
     network, calibration = model.network_, model.calibration_
     names = getattr(model, "feature_names_in_", None)
     assert calibration is not None
-    state = {
+    return {
         "params": {name: value for name, value in params.items() if name not in _NOT_OF_THE_MODEL},
         "recipes": _recipes_state(model.encoders),
         "classes": names_state(model.classes_),
@@ -98,37 +69,26 @@ def save_neural_model(model: NeuralGameClassifier, folder: str | os.PathLike[str
         "calibration": calibration.get_state(),
         "decoders": {name: decoder.get_state() for name, decoder in model.decoders_.items()},
     }
-    write_folder(folder, _KIND, state)
 
 
-def load_neural_model(folder: str | os.PathLike[str], encoders: Encoders = None) -> NeuralGameClassifier:
-    """Read a model that `save_neural_model` wrote; on the same device it predicts the same to the bit.
+def classifier_from(state: dict[str, Any], encoders: Encoders = None) -> NeuralGameClassifier:
+    """The classifier whose state this is, fully checked, on the CPU.
 
     Parameters
     ----------
-    folder : path-like
+    state : dict
     encoders : Recipe or mapping of str to Recipe, optional
         As the classifier had it; needed where an encoder is the user's own module.
 
     Returns
     -------
     NeuralGameClassifier
-        On the CPU.
 
     Raises
     ------
     FolderError
-        If the folder is no model, is of a newer version, is damaged, or needs `encoders`; the message names
-        the place.
+        If a part is missing, does not fit the others, or needs `encoders`.
     """
-    state = read_folder(folder, _KIND)
-    try:
-        return _model_from(state, encoders)
-    except (ValueError, TypeError, ArithmeticError, AttributeError, RuntimeError) as error:
-        raise FolderError(f"{os.fspath(folder)}: {error}") from error
-
-
-def _model_from(state: dict[str, Any], encoders: Encoders) -> NeuralGameClassifier:
     model = _with_params(entry(state, "params", dict))
     model.encoders = (
         _recipes_from(entry(state, "recipes", dict, type(None))) if encoders is None else encoders
