@@ -76,8 +76,9 @@ def main() -> None:
     console.print(table)
     for key, what in (("train", "time"), ("processor", "processor time")):
         if len(runs) > 1:
-            powers = [np.log([run[name] for run in runs]) for name in ("positives", key)]
-            console.print(f"{what} grows with the positives to the power of {np.polyfit(*powers, 1)[0]:.2f}")
+            positives, cost = (np.log([run[name] for run in runs]) for name in ("positives", key))
+            power = np.polyfit(positives, cost, 1)[0]
+            console.print(f"{what} grows with the positives to the power of {power:.2f}")
 
 
 if __name__ == "__main__":

@@ -139,7 +139,8 @@ class TextViews(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None):  #
         """
         texts = as_texts(X)
         self._check_options(texts.shape[1])
-        vectorizers, blocks, digest = {}, {}, None
+        vectorizers, blocks = {}, {}
+        digest: str | None = None
         for name in self.views:
             if name == _EMBEDDING:
                 digest = self._embedder().model_digest()
@@ -154,7 +155,7 @@ class TextViews(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None):  #
                     f"{len(texts)} texts; lower min_df or leave the view out of views"
                 ) from error
         self.vectorizers_, self.model_digest_ = vectorizers, digest
-        self.n_features_ = {name: int(block.shape[1]) for name, block in blocks.items()}
+        self.n_features_: dict[str, int] = {name: int(block.shape[1]) for name, block in blocks.items()}
         self.n_columns_ = int(texts.shape[1])
         return Views(blocks)
 
@@ -306,8 +307,7 @@ class TextViews(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None):  #
 
     def _take_embedding(self, state: Mapping[str, Any] | None) -> None:
         """What `get_state` said of the embedding."""
-        self.n_features_: dict[str, int] = {}
-        self.model_digest_: str | None = None
+        self.n_features_, self.model_digest_ = {}, None
         if (_EMBEDDING in self.views) != (state is not None):
             raise ValueError("the view 'embedding' and what is said of its model must both be there")
         if state is None:
