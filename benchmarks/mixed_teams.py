@@ -5,10 +5,10 @@
 
 Every player is trained once a split; all methods are made of the same players' outputs, so that they differ
 in nothing but who takes part and how they are joined. All get the same calibration and decoders, fitted on
-out-of-fold outputs, as in debian_tags.py. Two controls stand beside the teams: each player alone, and the
-plain mean of all players' calibrated probabilities, which is the team without the game. "best single" is,
-for each figure, the player that is best in the mean over the test parts: more than anybody could choose
-beforehand.
+out-of-fold outputs, as in debian_tags.py. Three controls stand beside the teams: each player alone; the plain
+mean of all players' calibrated probabilities; and that mean of players that were trained without curiosity
+(α = 0), which has nothing of the game. "best single" is, for each figure, the player that is best in the mean
+over the test parts: more than anybody could choose beforehand.
 
 One JSON file a split and method is written to --out, and the players' outputs beside them; what is there is
 not measured again, so that an interrupted run goes on. MiniLM encodes the texts once (the first run, 15
@@ -20,6 +20,7 @@ from __future__ import annotations
 import argparse
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -49,6 +50,7 @@ PLAYERS: tuple[tuple[str, PlayerKind], ...] = (
 )
 NAMES = tuple(player_name(view, kind) for view, kind in PLAYERS)
 TEAMS = {"three sparse views": NAMES[:3], "and MiniLM": NAMES[:4], "mixed team": NAMES}
+PLAIN, GAMELESS = "plain mean of all", "plain mean, α = 0"
 RULES = game.Rules("squared_hinge", "success", 3.0, 1.0, 0.0, "logit", 1.0)
 PULL, OTHER_PULLS = 100.0, (10.0, 1000.0)
 FIGURES = ("rare (macro_f1)", "rare (macro)", "macro (macro_f1)", "micro (micro)", "PSP@5", "P@1", "mAP")
@@ -76,8 +78,16 @@ class Play:
     @cached_property
     def players(self) -> tuple[Outputs, FloatArray]:
         """Outputs of the training packages, and logits (N, n, K) of the test packages."""
+        return self._trained(RULES, "players")
+
+    @cached_property
+    def players_without_curiosity(self) -> tuple[Outputs, FloatArray]:
+        """The same at α = 0."""
+        return self._trained(replace(RULES, rarity_reward=0.0), "players-without-curiosity")
+
+    def _trained(self, rules: game.Rules, name: str) -> tuple[Outputs, FloatArray]:
         split = self.split
-        settings = Settings(RULES, C_HINGE, 0, N_FOLDS, PULL, 0.05, 0.0, self.n_jobs, self.seed)
+        settings = Settings(rules, C_HINGE, 0, N_FOLDS, PULL, 0.05, 0.0, self.n_jobs, self.seed)
         owners = np.ones((len(PLAYERS), split.train.Y.shape[1]), np.bool_)
         with Console(stderr=True).status(f"seed {self.seed}: training the players"):
             trained = train(
@@ -88,7 +98,7 @@ class Play:
                 settings,
                 player_kinds=tuple(kind for _, kind in PLAYERS),
                 groups=split.groups,
-                checkpoint=self.folder / "players",
+                checkpoint=self.folder / name,
             )
         return trained.outputs, trained.team.player_logits(split.test_views)
 
@@ -98,9 +108,9 @@ class Play:
         player = NAMES.index(name)
         return self._judged(outputs.logits[player].T, test[player])
 
-    def plain_mean(self) -> dict[str, Any]:
+    def plain_mean(self, players: tuple[Outputs, FloatArray]) -> dict[str, Any]:
         """The mean of all players' calibrated probabilities."""
-        outputs, test = self.players
+        outputs, test = players
         held_out, new = np.zeros(test.shape[2]), np.zeros(test.shape[2])
         for ours, theirs in zip(outputs.logits, test):
             calibration = PooledCalibration().fit(ours.T, self.split.train.Y)
@@ -156,7 +166,8 @@ def methods(play: Play) -> dict[str, Callable[[], dict[str, Any]]]:
     """What is measured, by name."""
     return {
         **{name: lambda name=name: play.alone(name) for name in NAMES},  # type: ignore[misc]
-        "plain mean of all": play.plain_mean,
+        PLAIN: lambda: play.plain_mean(play.players),
+        GAMELESS: lambda: play.plain_mean(play.players_without_curiosity),
         **{team: lambda names=names: play.team(names) for team, names in TEAMS.items()},  # type: ignore[misc]
         **{
             f"mixed team, pull {pull:g}": lambda pull=pull: play.team(NAMES, pull)  # type: ignore[misc]
@@ -199,7 +210,7 @@ def _table(title: str, columns: tuple[str, ...], values: dict[str, FloatArray], 
         table.add_row(name, *(f"{value:.1f}" for value in found.mean(0)))
     single = np.stack([values[name] for name in NAMES])
     best = single[single.mean(1).argmax(0), :, np.arange(len(columns))].T
-    rivals = {"best single": best, **{name: values[name] for name in ("plain mean of all", *TEAMS)}}
+    rivals = {"best single": best, **{name: values[name] for name in (PLAIN, GAMELESS, *TEAMS)}}
     for name, rival in rivals.items():
         if name != "mixed team":
             differences = (values["mixed team"] - rival).T
