@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import warnings
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -14,6 +15,7 @@ from typer.core import TyperGroup
 from evenhand import __version__
 from evenhand.grpo.commands import app as grpo
 from evenhand.multilabel.commands import app as multilabel
+from evenhand.terminal import tell
 
 
 class _Group(TyperGroup):
@@ -52,6 +54,39 @@ def _evenhand(
     ] = False,
 ) -> None:
     """Even-handed learning signals: the training decides how its gradient is shared out, and shows it."""
+
+
+@app.command(epilog="Example:\n\nevenhand report runs/tags --baseline ensemble --out tags.html")
+def report(
+    runs: Annotated[
+        list[Path],
+        typer.Argument(metavar="RUN...", show_default=False, help="Run folders, or folders with some below."),
+    ],
+    out: Annotated[Path, typer.Option(metavar="PAGE.html", help="The page; beside it PAGE.md.")] = Path(
+        "report.html"
+    ),
+    title: Annotated[str, typer.Option(help="Of the page.")] = "What the runs come to",
+    baseline: Annotated[
+        str | None,
+        typer.Option(metavar="METHOD", help="What the others are compared with.", show_default=False),
+    ] = None,
+    figure: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="Figure to show; repeat for several. (default: all)"),
+    ] = None,
+    curve: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="Record to draw; repeat for several. (default: what is known)"),
+    ] = None,
+) -> None:
+    """Make one page of runs: figures, paired differences, what they allow to say, and curves."""
+    from evenhand.experiments.report import write_report
+    from evenhand.experiments.runs import find_runs
+
+    write_report(
+        find_runs(*runs), out, title=title, baseline=baseline, figures=figure or None, curves=curve or None
+    )
+    tell(f"Wrote {out} and {out.with_suffix('.md')}.")
 
 
 def main() -> None:

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from html import escape
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from evenhand.experiments.compare import paired_interval
-from evenhand.terminal import replacing
+from evenhand.experiments.page import Grid, Plot, Points, Section, Text, write_html
 
 NAMES = {"grpo": "GRPO", "dapo": "DAPO", "lambda": "λ-GRPO", "power": "λ, power form"}
 BASELINE = "dapo"
@@ -29,6 +27,8 @@ _CONFIDENCE = 0.95
 _ENOUGH = 10  # seeds from which on the table speaks for itself
 
 Floats = npt.NDArray[np.float64]
+Numbers = Mapping[str, Floats]
+"""What each line of a figure shows, step by step."""
 Record = dict[str, Any]
 
 
@@ -183,112 +183,74 @@ def write_report(path: Path, title: str, facts: Sequence[str], records: Sequence
     records : sequence of dict
         At least one.
     """
-    rows = "".join(
-        "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in one.cells()) + "</tr>\n"
-        for one in summarise(records)
+    caption = (
+        "After the runs, on held-out problems at temperature 1: mean ± standard deviation over seeds. Less"
+        f" DAPO's: difference in points, paired by seed, with its {100 * _CONFIDENCE:.0f} % t-interval. Long:"
+        " share of responses in the long form. λ, and least and greatest weight f: of the last step."
     )
-    head = "".join(f"<th>{escape(column)}</th>" for column in COLUMNS)
-    figures = "\n".join(
-        f'<figure role="img" aria-label="{escape(caption)}">{draw(records)}'
-        f"<figcaption>{escape(caption)}</figcaption></figure>"
-        for caption, draw in _FIGURES
+    key = (
+        f"A line is the mean of the seeds, averaged over the last {_WINDOW} steps, and its band goes from the"
+        " lowest seed to the highest. λ is drawn as it is."
     )
-    paragraphs = "\n".join(f"<p>{escape(fact)}</p>" for fact in facts)
-    said = "\n".join(f"<li>{escape(line)}</li>" for line in findings(records))
-    page = _PAGE.format(
-        title=escape(title),
-        facts=paragraphs,
-        head=head,
-        rows=rows,
-        findings=said,
-        figures=figures,
-        confidence=f"{100 * _CONFIDENCE:.0f}",
-        window=_WINDOW,
+    rows = [one.cells() for one in summarise(records)]
+    sections = [
+        Section("What was run", [Text(facts)]),
+        Section("What came out", [Grid(caption, COLUMNS, rows), Points(findings(records))]),
+        Section("Step by step", [Text([key]), *_plots(records)]),
+    ]
+    write_html(path, title, sections)
+
+
+def _plots(records: Sequence[Record]) -> list[Plot]:
+    lines = (
+        ("Accuracy of the responses trained on, %.", ("accuracy",), 100),
+        ("Mean length of a response, tokens.", ("length",), 1),
+        ("Share of responses in the long form, %.", ("long_share",), 100),
+        (
+            "Least and greatest weight f of a response. GRPO's is μ/|o|, DAPO's 1.",
+            ("weight_min", "weight_max"),
+            1,
+        ),
     )
-    with replacing(path) as file:
-        file.write(page)
+    plots = [
+        _plot(records, caption, partial(_lines, records=records, figures=names, scale=scale))
+        for caption, names, scale in lines
+    ]
+    plots[3:3] = [_plot(records, "λ, a line for each seed. At 0 λ-GRPO is DAPO.", _lambdas(records))]
+    return plots
 
 
-_PAGE = """<!DOCTYPE html>
-<html lang="en"><head><meta charset="utf-8"><title>{title}</title>
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<style>
-body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 70rem; margin: 2rem auto; padding: 0 1rem; }}
-table {{ border-collapse: collapse; font-variant-numeric: tabular-nums; }}
-th, td {{ padding: .25rem .7rem; text-align: right; border-bottom: 1px solid #ccc; }}
-th:first-child, td:first-child {{ text-align: left; }}
-main {{ display: grid; grid-template-columns: repeat(auto-fit, minmax(28rem, 1fr)); gap: 1rem; }}
-figure {{ margin: 0; }} svg {{ width: 100%; height: auto; }} figcaption {{ color: #444; }}
-</style></head><body>
-<h1>{title}</h1>
-{facts}
-<table><thead><tr>{head}</tr></thead><tbody>
-{rows}</tbody></table>
-<p>After the runs, on held-out problems at temperature 1: mean ± standard deviation over seeds. Less DAPO's:
-difference in points, paired by seed, with its {confidence} % t-interval. Long: share of responses in the long
-form. λ, and least and greatest weight f: of the last step.</p>
-<p>In the figures a line is the mean of the seeds, averaged over the last {window} steps, and its band goes
-from the lowest seed to the highest. λ is drawn as it is.</p>
-<ul>
-{findings}
-</ul>
-<main>
-{figures}
-</main>
-</body></html>
-"""
-
-
-def _accuracy(records: Sequence[Record]) -> str:
-    return _draw(records, "accuracy, %", lambda axes: _lines(axes, records, "accuracy", 100))
-
-
-def _lengths(records: Sequence[Record]) -> str:
-    return _draw(records, "tokens", lambda axes: _lines(axes, records, "length", 1))
-
-
-def _forms(records: Sequence[Record]) -> str:
-    return _draw(records, "long form, %", lambda axes: _lines(axes, records, "long_share", 100))
-
-
-def _lambdas(records: Sequence[Record]) -> str:
-    def draw(axes: Axes) -> None:
+def _lambdas(records: Sequence[Record]) -> Callable[[Axes], Numbers]:
+    def draw(axes: Axes) -> Numbers:
         axes.axhline(0, color="#888", linewidth=0.8)
+        drawn = {}
         for one in records:
             if "lambda" in one["steps"][0]:
-                values = [step["lambda"] for step in one["steps"]]
+                values = np.array([step["lambda"] for step in one["steps"]])
                 scheme = one["scheme"]
                 axes.plot(range(1, len(values) + 1), values, _STYLES[scheme], color=_COLOURS[scheme])
+                drawn[f"{NAMES[scheme]}, seed {one['seed']}"] = values
+        return drawn
 
-    return _draw(records, "λ", draw)
-
-
-def _extremes(records: Sequence[Record]) -> str:
-    def draw(axes: Axes) -> None:
-        axes.set_yscale("log")
-        for name in ("weight_min", "weight_max"):
-            _lines(axes, records, name, 1)
-
-    return _draw(records, "least and greatest f", draw)
+    return draw
 
 
-_FIGURES: tuple[tuple[str, Callable[[Sequence[Record]], str]], ...] = (
-    ("Accuracy of the responses trained on.", _accuracy),
-    ("Mean length of a response.", _lengths),
-    ("Share of responses in the long form.", _forms),
-    ("λ, a line for each seed. At 0 λ-GRPO is DAPO.", _lambdas),
-    ("Least and greatest weight f of a response. GRPO's is μ/|o|, DAPO's 1.", _extremes),
-)
-
-
-def _lines(axes: Axes, records: Sequence[Record], figure: str, scale: float) -> None:
+def _lines(axes: Axes, records: Sequence[Record], figures: Sequence[str], scale: float) -> Numbers:
     """A scheme's mean over seeds, with a band from the least seed to the greatest."""
-    for scheme in dict.fromkeys(one["scheme"] for one in records):
-        seeds = [one["steps"] for one in records if one["scheme"] == scheme]
-        values = scale * np.array([_smooth([step[figure] for step in steps]) for steps in seeds])
-        at = np.arange(1, values.shape[1] + 1)
-        axes.plot(at, values.mean(0), _STYLES[scheme], color=_COLOURS[scheme])
-        axes.fill_between(at, values.min(0), values.max(0), color=_COLOURS[scheme], alpha=0.15, linewidth=0)
+    drawn = {}
+    for figure in figures:
+        for scheme in dict.fromkeys(one["scheme"] for one in records):
+            seeds = [one["steps"] for one in records if one["scheme"] == scheme]
+            values = scale * np.array([_smooth([step[figure] for step in steps]) for steps in seeds])
+            at = np.arange(1, values.shape[1] + 1)
+            axes.plot(at, values.mean(0), _STYLES[scheme], color=_COLOURS[scheme])
+            axes.fill_between(
+                at, values.min(0), values.max(0), color=_COLOURS[scheme], alpha=0.15, linewidth=0
+            )
+            drawn[NAMES[scheme] + (f", {figure}" if len(figures) > 1 else "")] = values.mean(0)
+    if len(figures) > 1:  # they lie orders of magnitude apart
+        axes.set_yscale("log")
+    return drawn
 
 
 def _smooth(values: Sequence[float]) -> Floats:
@@ -300,19 +262,17 @@ def _smooth(values: Sequence[float]) -> Floats:
     return smooth
 
 
-def _draw(records: Sequence[Record], label: str, draw: Callable[[Axes], None]) -> str:
-    """A figure as SVG, with its key above it."""
+def _plot(records: Sequence[Record], caption: str, draw: Callable[[Axes], Numbers]) -> Plot:
+    """A figure with its key above it, and its lines at five steps."""
     figure = Figure(figsize=(6, 3.6), layout="constrained")
     axes = figure.subplots()
-    draw(axes)
+    drawn = draw(axes)
     axes.set_xlabel("step")
-    axes.set_ylabel(label)
     axes.grid(alpha=0.3)
     for scheme in dict.fromkeys(one["scheme"] for one in records):
         axes.plot([], [], _STYLES[scheme], color=_COLOURS[scheme], label=NAMES[scheme])
     figure.legend(loc="outside upper center", ncols=4, frameon=False, fontsize="small")
-    out = io.StringIO()
-    with rc_context({"svg.fonttype": "none", "svg.hashsalt": "evenhand"}):  # text as text; the same each time
-        figure.savefig(out, format="svg", metadata={"Date": None})
-    text = out.getvalue()
-    return text[text.index("<svg") :]
+    n = len(records[0]["steps"])
+    steps = np.unique(np.linspace(0, n - 1, 5).round().astype(int))
+    rows = [[name, *(f"{values[step]:.3g}" for step in steps)] for name, values in drawn.items()]
+    return Plot(caption, figure, Grid("Step by step.", ["", *(f"step {step + 1}" for step in steps)], rows))

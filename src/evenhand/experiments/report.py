@@ -1,0 +1,365 @@
+"""What runs come to, as a page: figures, paired differences and what they allow to say, curves."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from evenhand.experiments.compare import Comparison, holm
+from evenhand.experiments.page import Grid, Plot, Points, Section, Text, write_html, write_markdown
+from evenhand.experiments.runs import Run, RunError
+
+Floats = npt.NDArray[np.float64]
+
+_LEVEL = 0.05
+_TENTH = re.compile(r"(.+), tenth (\d+)")
+_AT = ("step", "epoch", "round")  # what records are counted by
+_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")  # Okabe and Ito's
+_STYLES = ("-", "--", ":", "-.")
+
+CURVES = {
+    "potential": "Potential Φ: does the game climb?",
+    "payoff": "Payoff R, the team's accuracy: the part of Φ that is not curiosity.",
+    "map": "Mean average precision of the labels.",
+    "rare_f1_bound": "Lower bound of rare labels' soft F1: does it tighten as the game goes on?",
+    "disagreement_rare": "Disagreement of the players on the rarest tenth of the labels: does it fall?",
+    "disagreement_head": "Disagreement of the players on the commonest tenth of the labels.",
+    "accuracy": "Share of right responses.",
+    "reward": "Mean reward of a response.",
+    "length": "Mean length of a response, tokens.",
+    "entropy": "Entropy of the policy: does it stop exploring?",
+    "lambda": "λ: above 0 long responses weigh more, below 0 short ones; 0 is DAPO.",
+    "weight_min": "Least weight f of a response: how far from DAPO's 1?",
+    "weight_max": "Greatest weight f of a response: how far from DAPO's 1?",
+}
+"""Records that are drawn unless others are asked for, with what to see in each."""
+
+
+@dataclass(frozen=True)
+class Results:
+    """Finished runs, by data set, method and seed.
+
+    Parameters
+    ----------
+    runs : sequence of Run
+    """
+
+    runs: Sequence[Run]
+
+    @property
+    def methods(self) -> list[str]:
+        """In the order of their first run."""
+        return list(dict.fromkeys(run.method for run in self.runs))
+
+    @property
+    def data(self) -> list[str]:
+        """In the order of their first run."""
+        return list(dict.fromkeys(run.data for run in self.runs))
+
+    def of(self, data: str, method: str) -> list[Run]:
+        """The runs of a method on a data set."""
+        return [run for run in self.runs if (run.data, run.method) == (data, method)]
+
+    def figure_names(self) -> list[str]:
+        """All figures of any run, those by tenths of the labels left out."""
+        names = dict.fromkeys(name for run in self.runs for name in run.figures or {})
+        return [name for name in names if not _TENTH.fullmatch(name)]
+
+    def values(self, data: str, method: str, figure: str) -> dict[int, float]:
+        """A figure by seed, where it is known."""
+        found = {run.seed: (run.figures or {}).get(figure, np.nan) for run in self.of(data, method)}
+        return {seed: value for seed, value in found.items() if np.isfinite(value)}
+
+    def compare(self, data: str, method: str, baseline: str, figure: str) -> Comparison | None:
+        """A method less the baseline, paired by seed; None where fewer than two seeds have both."""
+        mine, theirs = (self.values(data, name, figure) for name in (method, baseline))
+        return Comparison.of([mine[seed] - theirs[seed] for seed in sorted(mine.keys() & theirs.keys())])
+
+
+def write_report(
+    runs: Sequence[Run],
+    out: Path,
+    *,
+    title: str,
+    baseline: str | None = None,
+    figures: Sequence[str] | None = None,
+    curves: Sequence[str] | None = None,
+) -> None:
+    """Write a page about some runs as HTML, and beside it the same as Markdown.
+
+    Parameters
+    ----------
+    runs : sequence of Run
+        Those that are not finished are counted and left out.
+    out : Path
+        A file that ends in .html; the Markdown gets the ending .md.
+    title : str
+    baseline : str, optional
+        The method that all others are compared with.
+    figures : sequence of str, optional
+        Those to show. None: all.
+    curves : sequence of str, optional
+        Records to draw. None: those of `CURVES` that there are.
+
+    Raises
+    ------
+    RunError
+        If no run is finished, or there is no such method, figure or record.
+    ValueError
+        If `out` has another ending.
+    """
+    if out.suffix != ".html":
+        raise ValueError(f"the page is HTML; give a name that ends in .html, not {out.name!r}")
+    finished = [run for run in runs if run.figures is not None]
+    if not finished:
+        raise RunError(f"none of the {len(runs)} runs is finished")
+    results = Results(finished)
+    shown = _chosen("figure", figures, results.figure_names(), results.figure_names())
+    if baseline is not None and baseline not in results.methods:
+        raise RunError(f"no run is of the method {baseline!r}; there are {', '.join(results.methods)}")
+    logged = list(dict.fromkeys(name for run in finished for line in run.records() for name in line))
+    drawn = _chosen("record", curves, logged, [name for name in CURVES if name in logged])
+    comparisons = _comparisons(results, baseline, shown)
+    sections = [
+        Section("What was run", [Text(_facts(results, len(runs) - len(finished)))]),
+        Section("What it says", [Points(verdicts(results, baseline, shown, comparisons))]),
+    ]
+    for data in results.data:
+        blocks: list[Grid | Plot] = [_figures_table(results, data, shown)]
+        if baseline is not None:
+            blocks.append(_differences_table(results, data, baseline, shown, comparisons))
+        blocks += [*_tenths(results, data), *_curves(results, data, drawn)]
+        sections.append(Section(data, blocks))
+    write_html(out, title, sections)
+    write_markdown(out.with_suffix(".md"), title, sections)
+
+
+Key = tuple[str, str, str]  # data set, method and figure
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A comparison among all those that the page makes.
+
+    Parameters
+    ----------
+    found : Comparison
+    p : float
+        After Holm's correction over them all.
+    """
+
+    found: Comparison
+    p: float
+
+    @property
+    def sign(self) -> int:
+        """1 or -1 where the interval lies on one side of 0, else 0."""
+        return int(self.found.low > 0) - int(self.found.high < 0)
+
+
+def _comparisons(results: Results, baseline: str | None, figures: Sequence[str]) -> dict[Key, Judged]:
+    if baseline is None:
+        return {}
+    found = {
+        (data, method, figure): one
+        for data in results.data
+        for method in results.methods
+        for figure in figures
+        if method != baseline and (one := results.compare(data, method, baseline, figure)) is not None
+    }
+    corrected = holm([one.p for one in found.values()])
+    return {key: Judged(one, p) for (key, one), p in zip(found.items(), corrected, strict=True)}
+
+
+def verdicts(
+    results: Results, baseline: str | None, figures: Sequence[str], comparisons: Mapping[Key, Judged]
+) -> list[str]:
+    """What the intervals allow to say, in sentences.
+
+    Parameters
+    ----------
+    results : Results
+    baseline : str, optional
+    figures : sequence of str
+    comparisons : mapping
+
+    Returns
+    -------
+    list of str
+    """
+    if baseline is None:
+        return ["No method was named to compare the others with (--baseline), so nothing is judged here."]
+    if not comparisons:
+        return [f"No method shares two seeds with {baseline}, so nothing can be said."]
+    told = []
+    for method in results.methods:
+        for figure in figures:
+            judged = [
+                comparisons[key] for data in results.data if (key := (data, method, figure)) in comparisons
+            ]
+            if judged:
+                told.append(f"{method} against {baseline}, {figure}: {_verdict(judged, len(comparisons))}")
+    least = min(judged.found.n for judged in comparisons.values())
+    if least < 5:
+        told.append(
+            f"Some of these intervals come from {least} seeds, which decide little: take five at least."
+        )
+    return told
+
+
+def _verdict(judged: Sequence[Judged], n_all: int) -> str:
+    signs = [one.sign for one in judged]
+    sure = [one.sign for one in judged if one.p < _LEVEL]
+    mean = float(np.mean([one.found.mean for one in judged]))
+    n = len(judged)
+    if not any(signs):
+        return f"{mean:+.2f} in the mean; the interval holds 0 on all of {n} data sets: nothing is shown."
+    return (
+        f"{mean:+.2f} in the mean; above on {signs.count(1)} and below on {signs.count(-1)} of {n} data sets"
+        f" by the 95 % interval, on {sure.count(1)} and {sure.count(-1)} after Holm's correction over all"
+        f" {n_all} comparisons."
+    )
+
+
+def _facts(results: Results, unfinished: int) -> list[str]:
+    seeds = sorted({run.seed for run in results.runs})
+    facts = [
+        f"{len(results.runs)} runs: {len(results.methods)} methods, {len(results.data)} data sets,"
+        f" {len(seeds)} seeds ({', '.join(map(str, seeds))})."
+    ]
+    if unfinished:
+        facts.append(f"Not finished, and left out: {unfinished}.")
+    made = dict.fromkeys(", ".join(f"{k} {v}" for k, v in run.made_by.items()) for run in results.runs)
+    facts += [f"Made by: {one}." for one in made]
+    return facts
+
+
+def _spread(values: Sequence[float]) -> str:
+    if not values:
+        return "–"
+    mean = f"{np.mean(values):.2f}"
+    return mean if len(values) == 1 else f"{mean} ± {np.std(values, ddof=1):.2f}"
+
+
+def _figures_table(results: Results, data: str, figures: Sequence[str]) -> Grid:
+    rows = [
+        [method, *(_spread(list(results.values(data, method, figure).values())) for figure in figures)]
+        for method in results.methods
+        if results.of(data, method)
+    ]
+    caption = "Mean ± standard deviation over seeds."
+    return Grid(caption, ["method", *figures], rows)
+
+
+def _differences_table(
+    results: Results, data: str, baseline: str, figures: Sequence[str], comparisons: Mapping[Key, Judged]
+) -> Grid:
+    rows = []
+    for method in results.methods:
+        if method != baseline and results.of(data, method):
+            cells = [comparisons.get((data, method, figure)) for figure in figures]
+            rows.append([method, *map(_difference, cells)])
+    caption = (
+        f"Less {baseline}, paired by seed: mean [95 % interval by Student's t]. * where the interval lies on"
+        " one side of 0, ** where it does so after Holm's correction over all comparisons of this page."
+    )
+    return Grid(caption, ["method", *figures], rows)
+
+
+def _difference(judged: Judged | None) -> str:
+    if judged is None:
+        return "–"
+    found = judged.found
+    mark = " **" if judged.p < _LEVEL else " *" if judged.sign else ""
+    return f"{found.mean:+.2f} [{found.low:+.2f}, {found.high:+.2f}]{mark}"
+
+
+def _tenths(results: Results, data: str) -> list[Plot]:
+    """Figures by tenths of the labels, from the rarest to the commonest."""
+    names: dict[str, set[int]] = {}
+    for run in results.runs:
+        for figure in (run.figures or {}) if run.data == data else ():
+            if match := _TENTH.fullmatch(figure):
+                names.setdefault(match[1], set()).add(int(match[2]))
+    plots = []
+    for name, tenths in names.items():
+        at = sorted(tenths)
+
+        def series(method: str, name: str = name, at: list[int] = at) -> Floats:
+            seeds = [
+                [(run.figures or {}).get(f"{name}, tenth {tenth}", np.nan) for tenth in at]
+                for run in results.of(data, method)
+            ]
+            return np.array(seeds, dtype=np.float64).reshape(len(seeds), len(at))
+
+        caption = (
+            f"{name} by tenths of the labels, from the rarest (1) to the commonest (10): who wins where?"
+        )
+        plots.append(_plot(results, data, caption, "tenth of the labels", np.array(at, float), series))
+    return plots
+
+
+def _curves(results: Results, data: str, drawn: Sequence[str]) -> list[Plot]:
+    records = {id(run): list(run.records()) for run in results.runs if run.data == data}
+    known = {name for lines in records.values() for line in lines for name in line}
+    counted = next((name for name in _AT if name in known), None)
+    if counted is None:
+        return []
+    plots = []
+    for curve in (name for name in drawn if name in known):
+        at = sorted({line[counted] for lines in records.values() for line in lines if curve in line})
+
+        def series(method: str, curve: str = curve, at: list[float] = at) -> Floats:
+            seeds = []
+            for run in results.of(data, method):
+                found = {line[counted]: line.get(curve) for line in records[id(run)]}
+                values = [found.get(place) for place in at]
+                seeds.append([np.nan if value is None else float(value) for value in values])
+            return np.array(seeds, dtype=np.float64).reshape(len(seeds), len(at))
+
+        caption = CURVES.get(curve, f"{curve}.")
+        plots.append(_plot(results, data, caption, counted, np.array(at, float), series))
+    return plots
+
+
+def _plot(
+    results: Results, data: str, caption: str, along: str, at: Floats, series: Callable[[str], Floats]
+) -> Plot:
+    """A line a method, the mean of its seeds, in a band from the lowest seed to the highest."""
+    figure = Figure(figsize=(6, 3.6), layout="constrained")
+    axes: Axes = figure.subplots()
+    places = np.unique(np.linspace(0, len(at) - 1, 5).round().astype(int))
+    rows = []
+    for number, method in enumerate(results.methods):
+        values = series(method)
+        if not np.isfinite(values).any():
+            continue
+        known = np.isfinite(values).any(axis=0)
+        colour, style = _COLOURS[number % len(_COLOURS)], _STYLES[number // len(_COLOURS) % len(_STYLES)]
+        mean = np.nanmean(values[:, known], axis=0)
+        axes.plot(at[known], mean, style, color=colour, label=method)
+        low, high = np.nanmin(values[:, known], axis=0), np.nanmax(values[:, known], axis=0)
+        axes.fill_between(at[known], low, high, color=colour, alpha=0.15, linewidth=0)
+        shown = [values[:, place][np.isfinite(values[:, place])] for place in places]
+        rows.append([method, *(_spread(list(one)) for one in shown)])
+    axes.set_xlabel(along)
+    axes.grid(alpha=0.3)
+    figure.legend(loc="outside upper center", ncols=3, frameon=False, fontsize="small")
+    columns = ["method", *(f"{along} {at[place]:g}" for place in places)]
+    numbers = Grid("Mean ± standard deviation over seeds.", columns, rows)
+    return Plot(f"{caption} Lines: mean over seeds; bands: lowest to highest seed.", figure, numbers)
+
+
+def _chosen(what: str, wanted: Sequence[str] | None, known: Sequence[str], usual: Sequence[str]) -> list[str]:
+    if wanted is None:
+        return list(usual)
+    if strange := [name for name in wanted if name not in known]:
+        raise RunError(f"no run has a {what} {strange[0]!r}; there are {', '.join(known)}")
+    return list(wanted)
