@@ -98,6 +98,15 @@ def test_what_there_is_not_is_refused(runs, tmp_path, options, message):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_one_data_set_is_spoken_of_as_one(runs, tmp_path):
+    for name, said in (
+        ("tags", "above by the 95 % interval, and after Holm's correction over 2."),
+        ("rules", "the interval holds 0: nothing is shown."),
+    ):
+        write_report(find_runs(runs / name), tmp_path / "p.html", title="T", baseline="ensemble")
+        assert said in (tmp_path / "p.md").read_text()
+
+
 def test_runs_without_an_end_or_records(tmp_path):
     run = Run.start(tmp_path / "run", "game", "tags", 0)
     with pytest.raises(RunError, match="none of the 1 runs is finished"):

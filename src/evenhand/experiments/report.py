@@ -208,9 +208,7 @@ def verdicts(
                 told.append(f"{method} against {baseline}, {figure}: {_verdict(judged, len(comparisons))}")
     least = min(judged.found.n for judged in comparisons.values())
     if least < 5:
-        told.append(
-            f"Some of these intervals come from {least} seeds, which decide little: take five at least."
-        )
+        told.append(f"Some intervals come from {least} seeds, which decide little: take five at least.")
     return told
 
 
@@ -220,7 +218,11 @@ def _verdict(judged: Sequence[Judged], n_all: int) -> str:
     mean = float(np.mean([one.found.mean for one in judged]))
     n = len(judged)
     if not any(signs):
-        return f"{mean:+.2f} in the mean; the interval holds 0 on all of {n} data sets: nothing is shown."
+        where = "" if n == 1 else f" on all of {n} data sets"
+        return f"{mean:+.2f} in the mean; the interval holds 0{where}: nothing is shown."
+    if n == 1:
+        side, holds = ("above" if signs[0] > 0 else "below"), ("" if sure else " not")
+        return f"{mean:+.2f}, {side} by the 95 % interval, and{holds} after Holm's correction over {n_all}."
     return (
         f"{mean:+.2f} in the mean; above on {signs.count(1)} and below on {signs.count(-1)} of {n} data sets"
         f" by the 95 % interval, on {sure.count(1)} and {sure.count(-1)} after Holm's correction over all"
@@ -314,7 +316,11 @@ def _curves(results: Results, data: str, drawn: Sequence[str]) -> list[Plot]:
         return []
     plots = []
     for curve in (name for name in drawn if name in known):
-        at = sorted({line[counted] for lines in records.values() for line in lines if curve in line})
+        at = sorted(
+            {line[counted] for lines in records.values() for line in lines if line.get(curve) is not None}
+        )
+        if len(at) < 2:
+            continue  # no curve
 
         def series(method: str, curve: str = curve, at: list[float] = at) -> Floats:
             seeds = []
