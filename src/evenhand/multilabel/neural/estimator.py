@@ -115,9 +115,9 @@ class NeuralGameClassifier(LabelSetPredictor):
     log : str, optional
         A file for one JSON line an epoch.
     shard_heads : bool
-        Deal the players' heads out to the processes of a distributed run, of which there are at most N, so
-        that each has the weights and moments of its own players alone; see `shards`. Less memory where
-        labels are many, and about the same results. Afterwards every process has the whole model.
+        Deal the players' heads out to the processes of a distributed run, at most N of them, so that each has
+        the weights and moments of its own players' heads alone; see `shards`. For many labels. The results
+        are the same but for rounding, and afterwards every process has the whole model.
     device : str, optional
         As torch names it. None: the first that Accelerate finds.
     random_state : int

@@ -5,18 +5,20 @@ game stay data parallel: a process encodes its own rows and computes the utiliti
 a head reads and says travels: the features of all rows to the process that keeps the head, the scores back to
 the process of each row, and their gradients the other way. So no process has the scores of all rows, no
 gradient of a head is summed over processes, and neither the equations nor the turns know of it.
+
+Two or four players that own 20,000 labels between them, 64 features, float32: weights and moments are 15.6 MB
+on one process and 7.8 MB on each of two. What a batch's scores (N, n, K) take is not made less by it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from accelerate.utils import broadcast
 from torch import Tensor, nn
 from torch.nn.functional import linear
-from torch.nn.utils import skip_init
 
 from evenhand.multilabel.neural.processes import processes, sum_over_processes
 
@@ -118,7 +120,7 @@ def deal_heads(heads: nn.ModuleList) -> None:
         return
     sizes = [sum(p.numel() for p in head.parameters()) for head in heads]
     for player, keeper in enumerate(keepers(sizes, n_processes)):
-        heads[player] = DealtHead(heads[player], keeper)
+        heads[player] = DealtHead(cast("nn.Linear", heads[player]), keeper)
 
 
 def gather_heads(heads: nn.ModuleList) -> None:
@@ -148,9 +150,8 @@ def _whole(head: DealtHead) -> nn.Linear:
     """The head that its keeper has, on every process."""
     state = processes()
     like = head.weight
-    whole = skip_init(  # no random number is drawn
-        nn.Linear, head.in_features, head.out_features, device=like.device, dtype=like.dtype
-    )
+    size = head.in_features, head.out_features
+    whole = nn.Linear(*size, device="meta", dtype=like.dtype).to_empty(device=like.device)  # draws no numbers
     with torch.no_grad():
         for mine, there in zip(head.parameters(), whole.parameters()):
             sent = (mine if head.keeper == state.process_index else there).to(state.device)
@@ -159,7 +160,7 @@ def _whole(head: DealtHead) -> nn.Linear:
     return whole
 
 
-def _without_rows(parameter: nn.Parameter) -> nn.Parameter:
+def _without_rows(parameter: Tensor) -> nn.Parameter:
     return nn.Parameter(parameter.detach()[:0].clone(), parameter.requires_grad)
 
 
