@@ -157,7 +157,7 @@ def launch(commands):
         for rank, command in enumerate(commands)
     ]
     try:
-        errors = [rank.communicate(timeout=240)[1] for rank in ranks]
+        errors = [rank.communicate(timeout=500)[1] for rank in ranks]
     finally:
         for rank in ranks:
             rank.kill()
