@@ -1,7 +1,4 @@
 import json
-import os
-import socket
-import subprocess
 import sys
 from pathlib import Path
 
@@ -11,14 +8,11 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parent))
 import small_game as small
+from small_game import KilledError, same
 
 from evenhand.multilabel.neural.checkpoint import module_arrays
 from evenhand.multilabel.neural.training import curiosity_share
 from evenhand.multilabel.storage import FolderError
-
-
-def same(one, other):
-    return one.keys() == other.keys() and all(np.array_equal(one[name], other[name]) for name in one)
 
 
 def without_seconds(history):
@@ -57,10 +51,6 @@ def test_accumulation_changes_nothing(update):
     whole, parts = (small.record(update=update, accumulation=n) for n in (1, 3))
     for name, value in whole.items():
         np.testing.assert_allclose(parts[name], value, rtol=1e-9, atol=1e-11)
-
-
-class KilledError(Exception):
-    """What a test stops a training with."""
 
 
 @pytest.mark.parametrize("stop", [(0, 3), (1, 4), (2, 1)], ids=str)
@@ -192,44 +182,12 @@ def test_the_control_of_cross_entropy_is_the_game_without_curiosity():
     np.testing.assert_allclose(control["steps"], without["steps"], rtol=1e-12)
 
 
-def run_on_two_ranks(folder, **options):
-    """One record a rank, from 2 processes over gloo on the CPU."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    shared = os.environ | {
-        "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": str(port),
-        "WORLD_SIZE": "2",
-        "LOCAL_WORLD_SIZE": "2",
-        "OMP_NUM_THREADS": "1",
-        "CUDA_VISIBLE_DEVICES": "",
-    }
-    outs = [folder / f"rank{rank}.npz" for rank in range(2)]
-    ranks = [
-        subprocess.Popen(
-            [sys.executable, small.__file__, str(out), json.dumps(options)],
-            env=shared | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
-            stderr=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            text=True,
-        )
-        for rank, out in enumerate(outs)
-    ]
-    try:
-        errors = [rank.communicate(timeout=240)[1] for rank in ranks]
-    finally:
-        for rank in ranks:
-            rank.kill()
-    assert [rank.returncode for rank in ranks] == [0, 0], "\n".join(errors)
-    return [dict(np.load(out)) for out in outs]
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("update", ["best_response", "joint"])
 def test_two_processes_learn_what_one_does(tmp_path, update):
     whole = small.record(update=update)
-    ranks = run_on_two_ranks(tmp_path, update=update, checkpoint=str(tmp_path / "kept"), checkpoint_steps=2)
+    options = {"update": update, "checkpoint": str(tmp_path / "kept"), "checkpoint_steps": 2}
+    ranks = [found for (found,) in small.run_on_ranks(2, tmp_path, [options])]
     assert [rank.pop("processes") for rank in ranks] == [2, 2]
     assert same(*ranks)
     assert len(whole["steps"]) == 12

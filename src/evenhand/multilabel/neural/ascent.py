@@ -19,6 +19,7 @@ from evenhand.multilabel.neural.encoders import Tensors
 from evenhand.multilabel.neural.losses import Loss
 from evenhand.multilabel.neural.network import TeamNetwork
 from evenhand.multilabel.neural.processes import sum_over_processes
+from evenhand.multilabel.neural.shards import dealt_parameters
 
 Update = Literal["best_response", "joint"]
 
@@ -180,7 +181,8 @@ class Ascent:
                 cached[number][player] = self._scores(player, features[number][mine])
 
     def _move(self) -> None:
-        gradients = [p.grad for p in self.network.parameters() if p.grad is not None]
+        dealt = {id(p) for p in dealt_parameters(self.network.heads).values()}  # theirs are whole already
+        gradients = [p.grad for p in self.network.parameters() if p.grad is not None and id(p) not in dealt]
         sum_over_processes(gradients)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,10 +13,12 @@ import torch
 from torch import Tensor
 
 from evenhand.multilabel.neural.processes import processes, sum_over_processes
+from evenhand.multilabel.neural.shards import dealt_parameters
 from evenhand.multilabel.resuming import ResumableFolder
 from evenhand.multilabel.storage import FolderError, Kind, array_entry, entry, read_folder, write_folder
 
 _KIND = Kind("evenhand neural training", 1, "training.json")
+_HEADS = Kind("evenhand heads in training", 1, "heads.json")
 
 Arrays = dict[str, npt.NDArray[Any]]
 
@@ -58,12 +61,20 @@ class NeuralCheckpoint(ResumableFolder):
     ----------
     folder, fingerprint
         As for `ResumableFolder`.
+
+    Notes
+    -----
+    The first process writes what all have. Where heads are dealt out (`shards`), each process first writes
+    its own, by turns to one of two folders, and the first one's state then says which of the two belongs to
+    it: whenever the processes end, they leave a whole state.
     """
+
+    _turn = 0
 
     def write(
         self, network: torch.nn.Module, optimizer: torch.optim.Optimizer, progress: Progress, rng: Arrays
     ) -> None:
-        """Replace the state by a later one.
+        """Replace the state by a later one; every process calls this.
 
         Parameters
         ----------
@@ -78,17 +89,18 @@ class NeuralCheckpoint(ResumableFolder):
         FolderError
             If a weight is not finite.
         """
-        slots = optimizer.state_dict()["state"]
-        state = {
-            "network": module_arrays(network),
-            "optimizer": {
-                str(number): {name: _array(value) for name, value in slot.items()}
-                for number, slot in slots.items()
-            },
-            "progress": vars(progress),
-            "rng": rng,
-        }
-        write_folder(self.folder / "latest", _KIND, state)
+        process = processes()
+        self._turn = 1 - self._turn
+        if dealt_parameters(network):
+            own = _weights(network, optimizer, progress, dealt=True)
+            when = {"epoch": progress.epoch, "step": progress.step}
+            write_folder(self._heads(), _HEADS, own | when)
+            process.wait_for_everyone()
+        if process.is_main_process:
+            state = _weights(network, optimizer, progress, dealt=False)
+            state["progress"] = vars(replace(progress, best=state.pop("best")))
+            write_folder(self.folder / "latest", _KIND, state | {"rng": rng, "turn": self._turn})
+        process.wait_for_everyone()
 
     def read(
         self, network: torch.nn.Module, optimizer: torch.optim.Optimizer
@@ -116,16 +128,39 @@ class NeuralCheckpoint(ResumableFolder):
             return None
         state = read_folder(place, _KIND)
         try:
-            load_arrays(network, entry(state, "network", dict))
+            arrays, slots = entry(state, "network", dict), entry(state, "optimizer", dict)
+            progress = Progress(**entry(state, "progress", dict))
+            self._turn = entry(state, "turn", int)
+            if dealt_parameters(network):
+                own = self._read_heads(progress)
+                arrays |= entry(own, "network", dict)
+                slots |= entry(own, "optimizer", dict)
+                progress.best |= entry(own, "best", dict)
+            load_arrays(network, arrays)
             known = optimizer.state_dict()
             known["state"] = {
                 int(number): {name: torch.from_numpy(np.array(value)) for name, value in slot.items()}
-                for number, slot in entry(state, "optimizer", dict).items()
+                for number, slot in slots.items()
             }
             optimizer.load_state_dict(known)
-            return Progress(**entry(state, "progress", dict)), entry(state, "rng", dict)
+            return progress, entry(state, "rng", dict)
         except (ValueError, TypeError, AttributeError, KeyError) as error:
             raise FolderError(f"{place}: {error}; delete {self.folder} to start anew") from error
+
+    def _heads(self) -> Path:
+        """Where this process has its heads of this turn."""
+        return self.folder / f"heads-{processes().process_index}-{self._turn}"
+
+    def _read_heads(self, progress: Progress) -> dict[str, Any]:
+        place = self._heads()
+        own = read_folder(place, _HEADS)
+        when = entry(own, "epoch", int), entry(own, "step", int)
+        if when != (progress.epoch, progress.step):
+            raise FolderError(
+                f"the heads in {place.name} are of epoch {when[0]}, step {when[1]}, but the training is at"
+                f" epoch {progress.epoch}, step {progress.step}"
+            )
+        return own
 
 
 def module_arrays(module: torch.nn.Module) -> Arrays:
@@ -201,6 +236,24 @@ def _rows_of_all(own: Tensor) -> npt.NDArray[np.int32]:
     sum_over_processes([rows])
     gathered: npt.NDArray[np.int32] = rows.numpy()
     return gathered
+
+
+def _weights(
+    network: torch.nn.Module, optimizer: torch.optim.Optimizer, progress: Progress, *, dealt: bool
+) -> dict[str, Any]:
+    """Weights, moments and best weights of the heads that are dealt out, or of all else."""
+    own = dealt_parameters(network)
+    ids = {id(parameter) for parameter in own.values()}
+    numbered = [p for group in optimizer.param_groups for p in group["params"]]
+    return {
+        "network": {n: _array(v) for n, v in network.state_dict().items() if (n in own) == dealt},
+        "optimizer": {
+            str(number): {name: _array(value) for name, value in slot.items()}
+            for number, slot in optimizer.state_dict()["state"].items()
+            if (id(numbered[number]) in ids) == dealt
+        },
+        "best": {n: v for n, v in progress.best.items() if (n in own) == dealt},
+    }
 
 
 def _array(value: Tensor) -> npt.NDArray[Any]:

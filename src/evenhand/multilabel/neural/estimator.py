@@ -114,6 +114,10 @@ class NeuralGameClassifier(LabelSetPredictor):
         Keep the state whenever so many minutes have passed.
     log : str, optional
         A file for one JSON line an epoch.
+    shard_heads : bool
+        Deal the players' heads out to the processes of a distributed run, at most N of them, so that each has
+        the weights and moments of its own players' heads alone; see `shards`. For many labels. The results
+        are the same but for rounding, and afterwards every process has the whole model.
     device : str, optional
         As torch names it. None: the first that Accelerate finds.
     random_state : int
@@ -203,6 +207,7 @@ class NeuralGameClassifier(LabelSetPredictor):
         checkpoint_steps: int | None = None,
         checkpoint_minutes: float | None = 10.0,
         log: str | None = None,
+        shard_heads: bool = False,
         device: str | None = None,
         random_state: int = 0,
         verbose: bool = False,
@@ -238,6 +243,7 @@ class NeuralGameClassifier(LabelSetPredictor):
         self.checkpoint_steps = checkpoint_steps
         self.checkpoint_minutes = checkpoint_minutes
         self.log = log
+        self.shard_heads = shard_heads
         self.device = device
         self.random_state = random_state
         self.verbose = verbose
@@ -385,6 +391,7 @@ class NeuralGameClassifier(LabelSetPredictor):
             encoder_learning_rate=self.learning_rate if own_rate is None else own_rate,
             weight_decay=self.weight_decay,
             bfloat16=self.bfloat16,
+            shard_heads=self.shard_heads,
             monitor=cast("Metric", self.monitor),
             patience=self.patience,
             checkpoint_steps=self.checkpoint_steps,

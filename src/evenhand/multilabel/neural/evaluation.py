@@ -71,15 +71,15 @@ def player_logits(
     Tensor of float32 or float64, shape (N, n, K), on the CPU
     """
     state = processes()
-    mine = np.arange(len(inputs))
-    if shared_out:
-        mine = np.array_split(mine, state.num_processes)[state.process_index]
+    shares = np.array_split(np.arange(len(inputs)), state.num_processes if shared_out else 1)
+    mine = shares[state.process_index if shared_out else 0]
+    largest = len(shares[0])  # as many pieces on every process: dealt heads are called together
     was_training = network.training
     network.eval()
     dtype = torch.promote_types(network.dtype, torch.float32)
     found = torch.zeros(len(network.heads), len(inputs), network.owners.shape[1], dtype=dtype)
     with torch.no_grad():
-        for rows in np.array_split(mine, max(1, -(-len(mine) // rows_at_a_time))):
+        for rows in np.array_split(mine, max(1, -(-largest // rows_at_a_time))):
             if len(rows):
                 found[:, torch.from_numpy(rows)] = network.logits(
                     _features(network, inputs, views, rows)

@@ -35,6 +35,7 @@ from evenhand.multilabel.neural.evaluation import Examples, Metric, player_logit
 from evenhand.multilabel.neural.losses import LossName, loss_of
 from evenhand.multilabel.neural.network import TeamNetwork
 from evenhand.multilabel.neural.processes import agreed, processes
+from evenhand.multilabel.neural.shards import check_deal, deal_heads, gather_heads
 from evenhand.multilabel.resuming import digest
 
 IntArray = npt.NDArray[np.integer[Any]]
@@ -58,6 +59,7 @@ class Settings:
     encoder_learning_rate: float
     weight_decay: float
     bfloat16: bool
+    shard_heads: bool
     monitor: Metric
     patience: int
     checkpoint_steps: int | None
@@ -130,7 +132,7 @@ def train(
     Raises
     ------
     ValueError
-        If a batch is too small to be shared out, or the payoff cannot be split.
+        If a batch is too small to be shared out, the payoff cannot be split, or heads cannot be dealt out.
     FloatingPointError
         If Φ is no longer finite.
     FolderError
@@ -157,19 +159,22 @@ class _Run:
     ) -> None:
         self.process = processes()
         self.device = self.process.device if device is None else device
-        self.network, self.views, self.settings = network.to(self.device), views, settings
+        self.network, self.views, self.settings = network, views, settings
         self.examples, self.held_out = examples, held_out
         self.log, self.on_step = log, on_step
         n, n_labels = examples.labels.shape
         self.n_batches = -(-n // settings.batch_size)
         self._check_sizes(n)
+        self.saved = None if checkpoint is None else self._open(checkpoint)
+        if settings.shard_heads:
+            deal_heads(network.heads)
+        network.to(self.device)
         self.counts = np.bincount(examples.labels.indices, minlength=n_labels)
         rho = game.rarity(torch.from_numpy(self.counts), n)
         dtype = torch.promote_types(network.dtype, torch.float32)
         self.rarity = rho.to(self.device, dtype)
         self.optimizer = _optimizer(network, settings)
         self.ascent = Ascent(network, self.optimizer, self.rarity, self._autocast)
-        self.saved = None if checkpoint is None else self._open(checkpoint)
         self.progress = Progress(0, 0, 0.0, 0.0, [], {}, -1)
         self.started = self.written = time.perf_counter()
 
@@ -185,6 +190,8 @@ class _Run:
                 "payoff='soft_macro_f1' is a figure of a whole batch and cannot be summed up from parts; set"
                 " accumulation=1 and train in one process"
             )
+        if settings.shard_heads:
+            check_deal(len(self.network.heads), self.held_out.labels.shape[0], ranks)
 
     def _open(self, folder: Path) -> NeuralCheckpoint:
         with self.process.main_process_first():  # who makes the folder
@@ -223,6 +230,7 @@ class _Run:
             self._record_epoch()
         self._keep(due=True)
         load_arrays(self.network, self.progress.best)
+        gather_heads(self.network.heads)
         self.network.eval()
         return self.progress.history
 
@@ -266,8 +274,10 @@ class _Run:
         return np.array_split(rng.permutation(self.examples.labels.shape[0]), self.n_batches)
 
     def _parts(self, batch: IntArray) -> Iterator[Part]:
-        mine = np.array_split(batch, self.process.num_processes)[self.process.process_index]
-        for rows in np.array_split(mine, min(self.settings.accumulation, len(mine))):
+        ranks = self.process.num_processes
+        mine = np.array_split(batch, ranks)[self.process.process_index]
+        least = len(batch) // ranks  # as many parts on every process: dealt heads are called together
+        for rows in np.array_split(mine, min(self.settings.accumulation, least)):
             columns = [self.examples.inputs.columns[view].take(rows) for view in self.views]
             tensors = [e.tensors(c) for e, c in zip(self.network.encoders, columns)]  # type: ignore[operator]
             targets = torch.from_numpy(self.examples.labels[rows].toarray()).to(self.rarity)
@@ -330,11 +340,8 @@ class _Run:
     def _keep(self, *, due: bool) -> None:
         if self.saved is None or not due:
             return
-        states = random_states()
         self.progress.seconds = time.perf_counter() - self.started
-        if self.process.is_main_process:
-            self.saved.write(self.network, self.optimizer, self.progress, states)
-        self.process.wait_for_everyone()
+        self.saved.write(self.network, self.optimizer, self.progress, random_states())
         self.written = time.perf_counter()
 
 
