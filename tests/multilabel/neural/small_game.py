@@ -22,6 +22,7 @@ from evenhand.multilabel.neural.training import Settings, train
 
 DATA = make_long_tail(150, 12, 60, seed=0)
 CPU = torch.device("cpu")
+TRAIN_ROWS = np.arange(110)
 
 
 def settings(**options):
@@ -55,11 +56,11 @@ def make_network(n_players=3, dropout=0.0, double=False):
     return network.double() if double else network
 
 
-def play(network, game_settings, **options):
-    inputs, train_rows, test_rows = Inputs.of(DATA.X), np.arange(110), np.arange(110, 150)
+def play(network, game_settings, *, views=("all",), train_rows=TRAIN_ROWS, **options):
+    inputs, test_rows = Inputs.of(DATA.X), np.arange(110, 150)
     return train(
         network,
-        ["all"],
+        views,
         Examples(inputs[train_rows], DATA.Y[train_rows]),
         Examples(inputs[test_rows], DATA.Y[test_rows]),
         game_settings,
@@ -72,12 +73,13 @@ def record(**options):
     values = []
     network = make_network(double=True)
     folder = options.pop("checkpoint", None)
-    options = {"on_step": lambda epoch, step, value: values.append(value), "settings": settings(**options)}
+    given = {name: options.pop(name) for name in ("row_weights", "train_rows") if name in options}
     history = play(
         network,
-        options["settings"],
-        on_step=options["on_step"],
+        settings(**options),
+        on_step=lambda epoch, step, value: values.append(value),
         checkpoint=None if folder is None else Path(folder),
+        **given,
     )
     figures = {name: np.array([one[name] for one in history]) for name in ("potential", "map")}
     return {"steps": np.array(values), **figures, **module_arrays(network)}
