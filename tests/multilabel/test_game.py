@@ -503,3 +503,31 @@ def test_with_the_whole_payoff_its_own_a_player_is_paid_as_if_it_were_the_team()
         losses = torch.nn.functional.binary_cross_entropy_with_logits(logits[i], targets, reduction="none")
         expected = -losses[:, owned].sum() / targets.numel()
         assert utility(logits, targets, team, i, rules).item() == pytest.approx(expected.item(), rel=1e-12)
+
+
+@pytest.mark.parametrize("rules", ALL_RULES, ids=rule_id)
+def test_an_instance_of_weight_two_counts_like_two(rules):
+    logits, targets, team = game(3)
+    weights = torch.tensor([2, 0, 1, 3, 1, 0, 2], dtype=torch.float64)
+    rows = torch.arange(ROWS).repeat_interleave(weights.long())
+
+    def of(row_weights, at):
+        each = [utility(logits[:, at], targets[at], team, i, rules, row_weights) for i in range(N)]
+        return torch.stack([potential(logits[:, at], targets[at], team, rules, row_weights), *each])
+
+    expected = of(None, rows)
+    torch.testing.assert_close(of(weights, slice(None)), expected, rtol=1e-12, atol=1e-14)
+    torch.testing.assert_close(of(0.3 * weights, slice(None)), expected, rtol=1e-12, atol=1e-14)
+    plain = of(None, slice(None))
+    assert (plain - expected).abs().min() > 1e-4
+    torch.testing.assert_close(of(torch.ones_like(weights), slice(None)), plain, rtol=1e-12, atol=1e-14)
+
+
+@pytest.mark.parametrize("rules", ALL_RULES, ids=rule_id)
+def test_instances_without_weight_leave_no_reward_and_no_gradient(rules):
+    logits, targets, team = game(3)
+    logits.requires_grad_()
+    value = potential(logits, targets, team, rules, torch.zeros(ROWS, dtype=torch.float64))
+    (slope,) = torch.autograd.grad(value, logits)
+    assert value == 0
+    assert not slope.any()

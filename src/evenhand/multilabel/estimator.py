@@ -16,6 +16,7 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted
 from evenhand.multilabel.features import as_views
 from evenhand.multilabel.game import Curiosity, Rules, Space
 from evenhand.multilabel.neighbours import NeighbourRule
+from evenhand.multilabel.neural.alone import NeuralRule
 from evenhand.multilabel.options import (
     check_choice,
     check_folder_name,
@@ -40,23 +41,30 @@ _CHUNK_BYTES = 1 << 28  # of players' scores at a time in predict and predict_to
 class CuriosityGameClassifier(LabelSetPredictor):
     """CD-GTMLL with convex players: a multi-label classifier that does not forget the rare labels.
 
-    Players, each a linear model on its own view of the features, are paid for being right and earn a
-    curiosity reward for rare labels; in further rounds (``rounds``) also the payoff of the team's fused score
-    (``own_share`` below 1) and a reward for disagreement. Each best response is solved to its optimum. What
-    players learn of each other, the fusion weights, the calibration and the thresholds come from out-of-fold
-    outputs.
+    Players, each a linear model on its own view of the features unless ``players`` says otherwise, are paid
+    for being right and earn a curiosity reward for rare labels; in further rounds (``rounds``) also the
+    payoff of the team's fused score (``own_share`` below 1) and a reward for disagreement. Each best response
+    is solved to its optimum. What players learn of each other, the fusion weights, the calibration and the
+    thresholds come from out-of-fold outputs.
 
     Parameters
     ----------
     n_players : int, optional
         N. None: one player a view.
     players : sequence of (view, kind), or mapping of view to kind or list of kinds, optional
-        Who plays, instead of one linear player a view. Kinds: "linear", and "neighbours", which gives a label
-        its share among the nearest training instances, see `NeighbourPlayer`. Neighbours have no best
-        response: they say the same in every round, and take part in fusion, disagreement and potential. They
-        keep the training instances of their view in the model.
+        Who plays, instead of one linear player a view. Kinds: "linear"; "neighbours", which gives a label its
+        share among the nearest training instances, see `NeighbourPlayer`, and keeps those of its view in the
+        model; "neural", a small network, see `NeuralPlayer` (training one needs the extra ``neural``). The
+        last two have no best response: they say the same in every round, and take part in fusion,
+        disagreement and potential.
     n_neighbors : int
         k of the players of kind "neighbours".
+    n_hidden : int
+        Units of the hidden layer of the players of kind "neural", and length of the embeddings of a sparse
+        view's features.
+    max_epochs : int
+        Epochs of the players of kind "neural", at most: of the instances they are given they hold out a
+        seventh, and stop when the mean average precision there has not risen for 5 epochs.
     partition : {"auto", "all", "frequency", "random", "cooccurrence"}
         Which player owns which label, see `partition_labels`. "auto": every player owns every label where the
         views differ or there are at most 101 labels, else "frequency".
@@ -101,7 +109,8 @@ class CuriosityGameClassifier(LabelSetPredictor):
     n_jobs : int, optional
         Threads; -1 for all cores, None for one. The result does not depend on it.
     random_state : int
-        Seeds folds, partition and the solver's order of rows. The same seed gives the same model.
+        Seeds folds, partition, the solver's order of rows, and weights and batches of neural players. The
+        same seed gives the same model.
     verbose : bool
         Show a progress bar.
 
@@ -149,6 +158,8 @@ class CuriosityGameClassifier(LabelSetPredictor):
         n_players: int | None = None,
         players: Sequence[tuple[str, str]] | Mapping[str, str | Sequence[str]] | None = None,
         n_neighbors: int = 50,
+        n_hidden: int = 256,
+        max_epochs: int = 50,
         partition: str = "auto",
         tail_owners: int = 2,
         payoff: str = "squared_hinge",
@@ -174,6 +185,8 @@ class CuriosityGameClassifier(LabelSetPredictor):
         self.n_players = n_players
         self.players = players
         self.n_neighbors = n_neighbors
+        self.n_hidden = n_hidden
+        self.max_epochs = max_epochs
         self.partition = partition
         self.tail_owners = tail_owners
         self.payoff = payoff
@@ -219,6 +232,8 @@ class CuriosityGameClassifier(LabelSetPredictor):
         ------
         ValueError
             If an option or the data are wrong; the message names the place.
+        FloatingPointError
+            If a neural player's training diverges.
         """
         self.check_options()
         views = as_views(self, X, reset=True)
@@ -288,6 +303,8 @@ class CuriosityGameClassifier(LabelSetPredictor):
             ("n_folds", 0),
             ("tail_owners", 1),
             ("n_neighbors", 1),
+            ("n_hidden", 1),
+            ("max_epochs", 1),
             ("random_state", 0),
         ):
             check_whole(name, getattr(self, name), least)
@@ -342,6 +359,7 @@ class CuriosityGameClassifier(LabelSetPredictor):
             n_jobs=effective_n_jobs(self.n_jobs),
             seed=self.random_state,
             neighbours=NeighbourRule(int(self.n_neighbors)),
+            neural=NeuralRule(int(self.n_hidden), int(self.max_epochs)),
         )
 
     def _fitted_inputs(self, X: Any) -> Views:

@@ -2,9 +2,10 @@
 
 Shapes throughout: ``logits`` (N, n, K) holds s_{i,c}(x) of N players for n instances and K labels;
 ``targets`` (n, K) is 0 or 1; ``owners`` (N, K) is True where player i owns label c (c ∈ L_i);
-``weights`` (N, K) holds ω_{i,c}. Logits of labels that a player does not own are never read. Everything is
-differentiable and works in any floating dtype. Source of all formulas: METHODS.md, section 1 (our reading of
-arXiv:2510.17520).
+``weights`` (N, K) holds ω_{i,c}; ``row_weights`` (n,), of the logits' dtype, holds weights ≥ 0 of the
+instances in the mean E, None where all weigh the same. Logits of labels that a player does not own are never
+read. Everything is differentiable and works in any floating dtype. Source of all formulas: METHODS.md,
+section 1 (our reading of arXiv:2510.17520).
 """
 
 from __future__ import annotations
@@ -150,7 +151,32 @@ def fuse_others(
     return torch.where(alone, 0.0, fuse(logits, scaled, others, bias, space))
 
 
-def payoff(fused: Tensor, targets: Tensor, kind: Payoff = "log_likelihood") -> Tensor:
+def expectation(values: Tensor, row_weights: Tensor | None = None) -> Tensor:
+    """E[(1/K) Σ_c v_c]: the mean over labels and, by weight, over instances.
+
+    Parameters
+    ----------
+    values : Tensor, shape (n, K)
+    row_weights : Tensor, shape (n,), optional
+
+    Returns
+    -------
+    Tensor, scalar
+        0 where every weight is.
+
+    Examples
+    --------
+    >>> expectation(torch.tensor([[1.0, 3.0], [4.0, 4.0]]), torch.tensor([1.0, 0.0]))
+    tensor(2.)
+    """
+    if row_weights is None:
+        return values.mean()
+    return (row_weights @ values).sum() / (_total(row_weights) * values.shape[1])
+
+
+def payoff(
+    fused: Tensor, targets: Tensor, kind: Payoff = "log_likelihood", row_weights: Tensor | None = None
+) -> Tensor:
     """R = E[(1/K) Σ_c y_c log p̄_c + (1−y_c) log(1−p̄_c)], the negative squared hinge, or the soft macro-F1.
 
     Parameters
@@ -160,7 +186,8 @@ def payoff(fused: Tensor, targets: Tensor, kind: Payoff = "log_likelihood") -> T
     targets : Tensor, shape (n, K)
     kind : {"log_likelihood", "squared_hinge", "soft_macro_f1"}
         "squared_hinge" is −E[(1/K) Σ_c max(0, 1 − (2y_c−1) s̄_c)²]; "soft_macro_f1" is the mean over labels of
-        2 Σ y p̄ / (Σ y + Σ p̄).
+        2 Σ y p̄ / (Σ y + Σ p̄), weighted sums where there are weights.
+    row_weights : Tensor, shape (n,), optional
 
     Returns
     -------
@@ -168,11 +195,18 @@ def payoff(fused: Tensor, targets: Tensor, kind: Payoff = "log_likelihood") -> T
         The higher, the better.
     """
     if kind == "log_likelihood":
-        return -binary_cross_entropy_with_logits(fused, targets.to(fused.dtype))
+        targets = targets.to(fused.dtype)
+        if row_weights is None:  # to the bit what everybody else computes
+            return -binary_cross_entropy_with_logits(fused, targets)
+        loss = binary_cross_entropy_with_logits(fused, targets, reduction="none")
+        return -expectation(loss, row_weights)
     if kind == "squared_hinge":
-        return -_squared_hinge(fused, targets).mean()
+        return -expectation(_squared_hinge(fused, targets), row_weights)
     p = torch.sigmoid(fused)
-    return (2 * (targets * p).sum(0) / (targets + p).sum(0).clamp_min(1e-12)).mean()
+    hits, sizes = targets * p, targets + p
+    if row_weights is not None:
+        hits, sizes = (row_weights.unsqueeze(1) * each for each in (hits, sizes))
+    return (2 * hits.sum(0) / sizes.sum(0).clamp_min(1e-12)).mean()
 
 
 def disagreement(player: Tensor, others: Tensor, owner_count: Tensor) -> Tensor:
@@ -253,6 +287,7 @@ def curiosity(
     label_rarity: Tensor,
     doubt: Tensor | float,
     rules: Rules,
+    row_weights: Tensor | None = None,
 ) -> Tensor:
     """C_i = E[(1/|L_i|) Σ_{c∈L_i} ρ_c (α + β·sg[d_{i,c}]) (y_c log p_{i,c} + κ(1−y_c) log(1−p_{i,c}))].
 
@@ -271,6 +306,7 @@ def curiosity(
     doubt : Tensor, shape (n, K), or 0.0
         d_i; no gradient flows through it.
     rules : Rules
+    row_weights : Tensor, shape (n,), optional
 
     Returns
     -------
@@ -281,10 +317,19 @@ def curiosity(
         rate = rules.rarity_reward + rules.disagreement_reward * torch.where(owned, doubt.detach(), 0.0)
     player = torch.where(owned, player, 0.0)
     reward = label_rarity.to(player.dtype) * rate * success(player, targets, rules)
-    return torch.where(owned, reward, 0.0).sum() / (len(player) * owned.sum().clamp_min(1))
+    reward = torch.where(owned, reward, 0.0)
+    if row_weights is None:
+        return reward.sum() / (len(player) * owned.sum().clamp_min(1))
+    return (row_weights @ reward).sum() / (_total(row_weights) * owned.sum().clamp_min(1))
 
 
-def shared_divergence(logits: Tensor, owners: Tensor, label_rarity: Tensor, rules: Rules) -> Tensor:
+def shared_divergence(
+    logits: Tensor,
+    owners: Tensor,
+    label_rarity: Tensor,
+    rules: Rules,
+    row_weights: Tensor | None = None,
+) -> Tensor:
     """β E[(1/K) Σ_c ρ_c JS_c], paid once a label to the team in mode "divergence", else 0.
 
     Parameters
@@ -293,6 +338,7 @@ def shared_divergence(logits: Tensor, owners: Tensor, label_rarity: Tensor, rule
     owners : Tensor of bool, shape (N, K)
     label_rarity : Tensor, shape (K,)
     rules : Rules
+    row_weights : Tensor, shape (n,), optional
 
     Returns
     -------
@@ -300,7 +346,8 @@ def shared_divergence(logits: Tensor, owners: Tensor, label_rarity: Tensor, rule
     """
     if rules.curiosity != "divergence":
         return logits.new_zeros(())
-    return rules.disagreement_reward * (label_rarity.to(logits.dtype) * jensen_shannon(logits, owners)).mean()
+    divergence = label_rarity.to(logits.dtype) * jensen_shannon(logits, owners)
+    return rules.disagreement_reward * expectation(divergence, row_weights)
 
 
 @dataclass(frozen=True)
@@ -330,7 +377,14 @@ class Team:
         return torch.where(self.owners[player], doubt, 0.0)
 
 
-def utility(logits: Tensor, targets: Tensor, team: Team, player: int, rules: Rules) -> Tensor:
+def utility(
+    logits: Tensor,
+    targets: Tensor,
+    team: Team,
+    player: int,
+    rules: Rules,
+    row_weights: Tensor | None = None,
+) -> Tensor:
     """u_i = (1−η) R + η R_i + C_i, where R_i is the payoff of the player's own score on its labels.
 
     Parameters
@@ -341,16 +395,19 @@ def utility(logits: Tensor, targets: Tensor, team: Team, player: int, rules: Rul
     player : int
         i.
     rules : Rules
+    row_weights : Tensor, shape (n,), optional
 
     Returns
     -------
     Tensor, scalar
     """
-    shared = _shared_reward(logits, targets, team, rules)
-    return shared + _own_reward(logits, targets, team, player, rules)
+    shared = _shared_reward(logits, targets, team, rules, row_weights)
+    return shared + _own_reward(logits, targets, team, player, rules, row_weights)
 
 
-def potential(logits: Tensor, targets: Tensor, team: Team, rules: Rules) -> Tensor:
+def potential(
+    logits: Tensor, targets: Tensor, team: Team, rules: Rules, row_weights: Tensor | None = None
+) -> Tensor:
     """Φ = (1−η) R + Σ_i (η R_i + C_i), for which ∇_{θ_i} u_i = ∇_{θ_i} Φ holds exactly for every player.
 
     Parameters
@@ -359,13 +416,14 @@ def potential(logits: Tensor, targets: Tensor, team: Team, rules: Rules) -> Tens
     targets : Tensor, shape (n, K)
     team : Team
     rules : Rules
+    row_weights : Tensor, shape (n,), optional
 
     Returns
     -------
     Tensor, scalar
     """
-    shared = _shared_reward(logits, targets, team, rules)
-    own = [_own_reward(logits, targets, team, i, rules) for i in range(len(logits))]
+    shared = _shared_reward(logits, targets, team, rules, row_weights)
+    own = [_own_reward(logits, targets, team, i, rules, row_weights) for i in range(len(logits))]
     return shared + torch.stack(own).sum()
 
 
@@ -402,7 +460,9 @@ def _owned_only(logits: Tensor, owners: Tensor) -> Tensor:
     return torch.where(owners.unsqueeze(1), logits, 0.0)
 
 
-def own_payoff(player: Tensor, targets: Tensor, owned: Tensor, kind: Payoff) -> Tensor:
+def own_payoff(
+    player: Tensor, targets: Tensor, owned: Tensor, kind: Payoff, row_weights: Tensor | None = None
+) -> Tensor:
     """R_i = E[(1/K) Σ_{c∈L_i} (…)]: the payoff of a player's own score on its labels.
 
     Parameters
@@ -413,6 +473,7 @@ def own_payoff(player: Tensor, targets: Tensor, owned: Tensor, kind: Payoff) -> 
     owned : Tensor of bool, shape (K,)
         L_i.
     kind : {"log_likelihood", "squared_hinge", "soft_macro_f1"}
+    row_weights : Tensor, shape (n,), optional
 
     Returns
     -------
@@ -420,22 +481,31 @@ def own_payoff(player: Tensor, targets: Tensor, owned: Tensor, kind: Payoff) -> 
     """
     if not owned.any():
         return player.new_zeros(())
-    return payoff(player[:, owned], targets[:, owned], kind) * (int(owned.sum()) / len(owned))
+    return payoff(player[:, owned], targets[:, owned], kind, row_weights) * (int(owned.sum()) / len(owned))
 
 
-def _shared_reward(logits: Tensor, targets: Tensor, team: Team, rules: Rules) -> Tensor:
+def _shared_reward(
+    logits: Tensor, targets: Tensor, team: Team, rules: Rules, row_weights: Tensor | None
+) -> Tensor:
     fused = fuse(logits, team.weights, team.owners, team.bias, rules.space)
-    shared = (1 - rules.own_share) * payoff(fused, targets, rules.payoff)
-    return shared + shared_divergence(logits, team.owners, team.label_rarity, rules)
+    shared = (1 - rules.own_share) * payoff(fused, targets, rules.payoff, row_weights)
+    return shared + shared_divergence(logits, team.owners, team.label_rarity, rules, row_weights)
 
 
-def _own_reward(logits: Tensor, targets: Tensor, team: Team, player: int, rules: Rules) -> Tensor:
+def _own_reward(
+    logits: Tensor, targets: Tensor, team: Team, player: int, rules: Rules, row_weights: Tensor | None
+) -> Tensor:
+    mine, owned = logits[player], team.owners[player]
     doubt = team.doubt(logits, player, rules) if rules.curiosity == "success" else 0.0
-    reward = curiosity(logits[player], targets, team.owners[player], team.label_rarity, doubt, rules)
+    reward = curiosity(mine, targets, owned, team.label_rarity, doubt, rules, row_weights)
     if not rules.own_share:
         return reward
-    own = own_payoff(logits[player], targets, team.owners[player], rules.payoff)
-    return reward + rules.own_share * own
+    return reward + rules.own_share * own_payoff(mine, targets, owned, rules.payoff, row_weights)
+
+
+def _total(row_weights: Tensor) -> Tensor:
+    """Σ_n w_n, to divide by: instances that all weigh nothing add 0, not NaN."""
+    return row_weights.sum().clamp_min(torch.finfo(row_weights.dtype).tiny)
 
 
 def _squared_hinge(logits: Tensor, targets: Tensor) -> Tensor:

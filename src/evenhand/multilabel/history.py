@@ -44,23 +44,25 @@ def summarise(
     Returns
     -------
     dict
-        ``potential`` Φ and ``payoff`` R; ``rare_f1_bound``, the mean of `game.rare_f1_bound` over the rare
-        labels; ``disagreement_rare`` and ``disagreement_head``, the mean of d on the positives of the rarest
-        tenth and the most frequent tenth of the labels (consensus); ``weights_by_decile`` (10 lists of N) and
+        ``potential`` Φ, ``payoff`` R and ``curiosity`` Σ_i C_i, with it the team's divergence where that is
+        paid; ``rare_f1_bound``, the mean of `game.rare_f1_bound` over the rare labels; ``disagreement_rare``
+        and ``disagreement_head``, the mean of d on the positives of the rarest tenth and the most frequent
+        tenth of the labels (consensus); ``weights_by_decile`` (10 lists of N) and
         ``weight_entropy_by_decile`` (10), the players' share of Σω and its entropy in nats, rarest first
         (division of labour).
     """
     present = np.diff(labels.indptr) > 0
     counts = np.diff(labels.indptr) if train_counts is None else train_counts
-    potential, payoff = _potential(logits, doubts, labels, team, rules)
+    payoff, own, curiosity = _rewards(logits, doubts, labels, team, rules)
     deciles = frequency_deciles(counts).index
     shares = _shares(team)
     entropy = -(shares * np.log(np.maximum(shares, 1e-300))).sum(0)
     seen = [np.flatnonzero((deciles == d) & present) for d in range(10)]
     by_label = _doubt_on_positives(doubts, labels, team)
     return {
-        "potential": potential,
+        "potential": (1 - rules.own_share) * payoff + rules.own_share * own + curiosity,
         "payoff": payoff,
+        "curiosity": curiosity,
         "rare_f1_bound": _mean(_rare_f1_bound(calibrated, labels)[rare_labels(counts) & present]),
         "disagreement_rare": _mean(by_label[seen[0]]),
         "disagreement_head": _mean(by_label[seen[-1]]),
@@ -69,28 +71,25 @@ def summarise(
     }
 
 
-def _potential(
+def _rewards(
     logits: Tensor, doubts: Tensor, labels: sparse.csc_array[Any], team: game.Team, rules: game.Rules
-) -> tuple[float, float]:
-    """Φ and R, summed up over blocks of labels: both are means over labels."""
+) -> tuple[float, float, float]:
+    """R, Σ_i R_i and Σ_i C_i, summed up over blocks of labels: all are means over labels."""
     n_labels, owned = labels.shape[1], team.owners.sum(1)
-    potential = payoff = 0.0
+    payoff = own = curiosity = 0.0
     for at in label_blocks(np.arange(n_labels)):
         targets = torch.from_numpy(labels[:, at].toarray()).to(logits.dtype)
         part = logits[:, :, at]
         owners, share = team.owners[:, at], len(at) / n_labels
         bias = None if team.bias is None else team.bias[at]
         fused = game.fuse(part, team.weights[:, at], owners, bias, rules.space)
-        reward = game.payoff(fused, targets, rules.payoff).item() * share
-        payoff += reward
-        potential += (1 - rules.own_share) * reward
-        potential += share * game.shared_divergence(part, owners, team.label_rarity[at], rules).item()
+        payoff += share * game.payoff(fused, targets, rules.payoff).item()
+        curiosity += share * game.shared_divergence(part, owners, team.label_rarity[at], rules).item()
         for i in range(len(part)):
-            own = game.own_payoff(part[i], targets, owners[i], rules.payoff)
-            potential += rules.own_share * share * own.item()
+            own += share * game.own_payoff(part[i], targets, owners[i], rules.payoff).item()
             one = game.curiosity(part[i], targets, owners[i], team.label_rarity[at], doubts[i][:, at], rules)
-            potential += one.item() * float(owners[i].sum() / owned[i].clamp_min(1))
-    return potential, payoff
+            curiosity += one.item() * float(owners[i].sum() / owned[i].clamp_min(1))
+    return payoff, own, curiosity
 
 
 def _shares(team: game.Team) -> npt.NDArray[np.float64]:

@@ -9,21 +9,22 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from importlib import import_module
-from typing import TYPE_CHECKING, Any, Literal
+from types import ModuleType
+from typing import Any, Literal
 
 import numpy as np
 from scipy import sparse
 from sklearn.utils.validation import check_is_fitted
 
+from evenhand.multilabel import state as game
 from evenhand.multilabel.estimator import CuriosityGameClassifier
+from evenhand.multilabel.extreme import state as trees
 from evenhand.multilabel.extreme.estimator import ExtremeGameClassifier
+from evenhand.multilabel.neural import state as neural
+from evenhand.multilabel.neural.estimator import NeuralGameClassifier
 from evenhand.multilabel.storage import FolderError, Kind, entry, kind_of, read_folder, write_folder
 from evenhand.multilabel.text_views import TextViews
 from evenhand.multilabel.views import Views
-
-if TYPE_CHECKING:  # needs the extra `neural`
-    from evenhand.multilabel.neural.estimator import NeuralGameClassifier
 
 ModelKind = Literal["game", "trees", "neural"]
 
@@ -32,12 +33,8 @@ _KINDS: dict[ModelKind, Kind] = {
     "trees": Kind("evenhand label trees", 1, "model.json"),
     "neural": Kind("evenhand neural model", 1, "model.json"),
 }
-_STATES: dict[ModelKind, str] = {
-    "game": "evenhand.multilabel.state",
-    "trees": "evenhand.multilabel.extreme.state",
-    "neural": "evenhand.multilabel.neural.state",
-}
-"""Modules that turn a classifier of that kind into a state, and back."""
+_STATES: dict[ModelKind, ModuleType] = {"game": game, "trees": trees, "neural": neural}
+"""What turns a classifier of that kind into a state, and back."""
 
 
 @dataclass(frozen=True)
@@ -164,7 +161,7 @@ def save_model(model: Model, folder: str | os.PathLike[str]) -> None:
     """
     state: dict[str, Any] = {
         "notes": dict(model.notes),
-        "classifier": _states(model.kind).classifier_state(model.classifier),
+        "classifier": _STATES[model.kind].classifier_state(model.classifier),
         "text_views": None,
     }
     if model.text_views is not None:
@@ -196,8 +193,7 @@ def load_model(folder: str | os.PathLike[str], encoders: Any = None) -> Model:
         If the folder is no model, is of a newer version, is damaged, or needs `encoders`; the message names
         the place.
     ValueError
-        If there are `encoders` for a model without neural players, or accelerate is not installed for one
-        with them.
+        If there are `encoders` for a model without neural players.
 
     Notes
     -----
@@ -215,17 +211,10 @@ def load_model(folder: str | os.PathLike[str], encoders: Any = None) -> Model:
                 entry(text_views, "state", dict), entry(text_views, "arrays", dict)
             )
         given = {"encoders": encoders} if kind == "neural" else {}
-        classifier = _states(kind).classifier_from(entry(state, "classifier", dict), **given)
+        classifier = _STATES[kind].classifier_from(entry(state, "classifier", dict), **given)
         return Model(classifier, text_views, entry(state, "notes", dict))
     except (ValueError, TypeError, ArithmeticError, AttributeError, RuntimeError) as error:
         raise FolderError(f"{os.fspath(folder)}: {error}") from error  # as a wrong type may bring
-
-
-def _states(kind: ModelKind) -> Any:
-    try:
-        return import_module(_STATES[kind])
-    except ImportError as error:  # accelerate is not there
-        raise ValueError(f"the model has neural players ({error}); pip install 'evenhand[neural]'") from error
 
 
 def _first_entry(X: Any) -> Any:

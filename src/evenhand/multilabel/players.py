@@ -14,18 +14,20 @@ import numpy.typing as npt
 from scipy import sparse
 
 from evenhand.multilabel.neighbours import NeighbourPlayer
+from evenhand.multilabel.neural.player import NeuralPlayer
 from evenhand.multilabel.solver import LABELS_PER_BLOCK, FloatArray
 from evenhand.multilabel.storage import FolderError, array_entry, entry, sparse_entry, sparse_state
 from evenhand.multilabel.views import Block, Views, player_views
 
-PlayerKind = Literal["linear", "neighbours"]
+PlayerKind = Literal["linear", "neighbours", "neural"]
 
 
 class Player(Protocol):
     """A trained player of any kind.
 
     How one is trained, `training` knows by its kind: a linear player solves its best response, in every round
-    anew; a neighbour player remembers the training instances, once and for all.
+    anew; a neighbour player remembers the training instances, and a neural one learns from them, once and for
+    all.
     """
 
     @property
@@ -154,9 +156,10 @@ class LinearPlayer:
         return cls(view, owned, weights)
 
 
-PLAYER_KINDS: dict[PlayerKind, type[LinearPlayer] | type[NeighbourPlayer]] = {
+PLAYER_KINDS: dict[PlayerKind, type[LinearPlayer] | type[NeighbourPlayer] | type[NeuralPlayer]] = {
     "linear": LinearPlayer,
     "neighbours": NeighbourPlayer,
+    "neural": NeuralPlayer,
 }
 
 

@@ -3,8 +3,9 @@
 A convex player fits its own training rows almost perfectly, so whatever the others learn of it (p̄_{−i}, d, ω,
 Φ) comes from out-of-fold outputs: each player is solved once a fold without that fold's rows, and once on all
 rows for the model that is kept. Round 0 has every player solve alone, R being the payoff of its own score; in
-each later round the players answer in turn to the team as it then is. Players that remember instances instead
-of solving for weights have no best response: what they say in round 0 they say in every round.
+each later round the players answer in turn to the team as it then is. Players that remember instances, and
+neural ones, whose problem is not convex, have no best response: what they say in round 0 they say in every
+round.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -28,6 +29,8 @@ from evenhand.multilabel.decoding import PlattCalibration
 from evenhand.multilabel.fusion import Fusion, Outputs, fit_fusion
 from evenhand.multilabel.history import summarise
 from evenhand.multilabel.neighbours import NeighbourPlayer, NeighbourRule
+from evenhand.multilabel.neural.alone import NeuralRule, learn_alone
+from evenhand.multilabel.neural.player import NeuralPlayer
 from evenhand.multilabel.players import (
     PLAYER_KINDS,
     LinearPlayer,
@@ -43,6 +46,7 @@ from evenhand.multilabel.views import Views
 
 BoolArray = npt.NDArray[np.bool_]
 IntArray = npt.NDArray[np.integer[Any]]
+_Other = TypeVar("_Other", NeighbourPlayer, NeuralPlayer)
 Progress = Callable[[str, int, int], None]
 """Called with what is being done, the label blocks solved so far, and their number."""
 
@@ -61,6 +65,7 @@ class Settings:
     n_jobs: int
     seed: int
     neighbours: NeighbourRule = field(default_factory=NeighbourRule)
+    neural: NeuralRule = field(default_factory=NeuralRule)
 
 
 @dataclass(frozen=True)
@@ -142,7 +147,7 @@ def train(
     player_views : tuple of str, length N
         The view of each player.
     settings : Settings
-    player_kinds : tuple of {"linear", "neighbours"}, length N, optional
+    player_kinds : tuple of {"linear", "neighbours", "neural"}, length N, optional
         None: all linear.
     row_weights : ndarray, shape (n,), optional
         Weights of the instances.
@@ -161,6 +166,10 @@ def train(
     ------
     FolderError
         If the checkpoint is of another training, or damaged.
+    ValueError
+        If a neural player owns no label.
+    FloatingPointError
+        If a neural player's training diverges.
     """
     table = _Game(
         views,
@@ -214,6 +223,12 @@ class _Game:
     done: int = 0
 
     def __post_init__(self) -> None:
+        for view, kind, owned in zip(self.player_views, self.kinds, self.owners):
+            if kind == "neural" and not owned.any():
+                raise ValueError(
+                    f"the player {player_name(view, kind)!r} owns no label; take fewer players or another"
+                    " partition"
+                )
         n, n_labels = self.labels.shape
         self.by_label = sparse.csc_array(self.labels)
         self.counts = np.diff(self.by_label.indptr)
@@ -340,7 +355,7 @@ class _Game:
     def _remember(self, player: int, alone: bool) -> NeighbourPlayer:
         """What is near the instances of each fold outside of it, and then among all."""
         name, owned = self.player_views[player], self.owners[player]
-        block, outputs = self.views.blocks[name], self.outputs.logits[player]
+        block = self.views.blocks[name]
 
         def memory(rows: IntArray) -> NeighbourPlayer:
             parts = block[rows], self.labels[rows], self.row_weights[rows]
@@ -348,10 +363,38 @@ class _Game:
                 name, *parts, owned, owned & (self.counts > 0), self.settings.neighbours
             )
 
+        return self._cross_fit(player, memory)
+
+    def _learn(self, player: int, alone: bool) -> NeuralPlayer:
+        """A network that learns from the instances outside of each fold, and then one from all."""
+        name, owned, settings = self.player_views[player], self.owners[player], self.settings
+        block, groups = self.views.blocks[name], self.groups
+        # Two such players of one view are to start apart.
+        seed = int(np.random.SeedSequence([settings.seed, player]).generate_state(1)[0])
+
+        def learned(rows: IntArray) -> NeuralPlayer:
+            return learn_alone(
+                name,
+                block[rows],
+                self.labels[rows],
+                self.row_weights[rows],
+                owned,
+                self.rarity,
+                settings.rules,
+                settings.neural,
+                groups=None if groups is None else groups[rows],
+                seed=seed,
+            )
+
+        return self._cross_fit(player, learned)
+
+    def _cross_fit(self, player: int, made_of: Callable[[IntArray], _Other]) -> _Other:
+        """A player made once a fold of the other rows, its outputs noted, and the one made of all rows."""
+        block, outputs = self.views.blocks[self.player_views[player]], self.outputs.logits[player]
         for inside, outside in self._folds():
-            outputs[:, outside] = memory(inside).logits(block[outside]).T
+            outputs[:, outside] = made_of(inside).logits(block[outside]).T
             self._tick(player)
-        kept = memory(np.arange(len(self.row_weights)))
+        kept = made_of(np.arange(len(self.row_weights)))
         if not self.n_folds:
             outputs[:] = kept.logits(block).T
         self._tick(player)
@@ -542,6 +585,7 @@ class _Game:
 _MOVES: dict[PlayerKind, Callable[[_Game, int, bool], Player]] = {
     "linear": _Game._solve,
     "neighbours": _Game._remember,
+    "neural": _Game._learn,
 }
 
 

@@ -29,6 +29,7 @@ from evenhand.multilabel.partition import partition_labels
 DATA = make_long_tail(150, 12, 60, seed=0)
 CPU = torch.device("cpu")
 TEAM = ("n_players", "dropout", "private", "partition")
+TRAIN_ROWS = np.arange(110)
 
 
 def settings(**options):
@@ -72,11 +73,11 @@ def make_network(n_players=3, dropout=0.0, double=False, private=False, partitio
     return network.double() if double else network
 
 
-def play(network, game_settings, **options):
-    inputs, train_rows, test_rows = Inputs.of(DATA.X), np.arange(110), np.arange(110, 150)
+def play(network, game_settings, *, views=None, train_rows=TRAIN_ROWS, **options):
+    inputs, test_rows = Inputs.of(DATA.X), np.arange(110, 150)
     return train(
         network,
-        ["all"] * len(network.encoders),
+        views or ["all"] * len(network.encoders),
         Examples(inputs[train_rows], DATA.Y[train_rows]),
         Examples(inputs[test_rows], DATA.Y[test_rows]),
         game_settings,
@@ -92,6 +93,7 @@ def record(**options):
     """
     team = {name: options.pop(name) for name in TEAM if name in options}
     kept, stop, torn = (options.pop(name, None) for name in ("checkpoint", "stop", "torn"))
+    given = {name: options.pop(name) for name in ("row_weights", "train_rows") if name in options}
     options = settings(**options)
 
     def run(stop=None):
@@ -104,7 +106,7 @@ def record(**options):
             if [epoch, step] == stop:
                 raise KilledError
 
-        history = play(network, options, on_step=on_step, checkpoint=kept and Path(kept))
+        history = play(network, options, on_step=on_step, checkpoint=kept and Path(kept), **given)
         figures = {name: np.array([one[name] for one in history]) for name in ("potential", "map")}
         return {"steps": np.array(values), "held": max(held), **figures, **module_arrays(network)}
 

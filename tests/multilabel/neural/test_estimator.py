@@ -17,6 +17,7 @@ from evenhand.multilabel.metrics import mean_average_precision
 from evenhand.multilabel.neural.encoders import DenseLayers, OwnEncoder, SparseBag
 from evenhand.multilabel.neural.estimator import NeuralGameClassifier
 from evenhand.multilabel.neural.training import train
+from evenhand.multilabel.splitting import stratified_split
 from evenhand.multilabel.views import Views
 
 DATA = make_long_tail(300, 15, 80, seed=0, noise=0.0)
@@ -36,6 +37,7 @@ def model():
 
 LABEL_SETS = "it learns label sets, two-dimensional y; the check passes classes"
 ONE_COLUMN = "its y is one label, so probabilities are (n, 1); the check wants a column for each class"
+BATCHES = "batches and the held-out part are drawn from rows, whatever they weigh"
 EXPECTED_FAILURES = {
     "check_classifiers_classes": LABEL_SETS,
     "check_decision_proba_consistency": LABEL_SETS,
@@ -44,6 +46,8 @@ EXPECTED_FAILURES = {
     "check_estimator_sparse_array": ONE_COLUMN,
     "check_estimator_sparse_matrix": ONE_COLUMN,
     "check_classifier_multioutput": "the threshold is learned; the check wants a decision above 0",
+    "check_sample_weight_equivalence_on_dense_data": BATCHES,
+    "check_sample_weight_equivalence_on_sparse_data": BATCHES,
 }
 
 
@@ -110,6 +114,7 @@ CNN = OwnEncoder(nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.L
         (X, SparseBag(8), {"space": "logit", "curiosity": "divergence", "annealing": True}, 1),
         (X, SparseBag(8), {"payoff": "soft_macro_f1"}, 1),
         (X, SparseBag(8), {"loss": "asymmetric"}, 1),
+        (X, SparseBag(8), {"own_share": 0.5, "schedule": "cosine", "schedule_warmup": 0.1}, 1),
     ],
 )
 def test_what_it_can_read_and_play(features, encoders, options, n_encoders):
@@ -134,6 +139,33 @@ def test_validation_data_of_ones_own():
         make(SparseBag(8)).fit(X, TAGS, validation_data=(X[:1], [["new"]]))
     with pytest.raises(ValueError, match="X has 79 features, but NeuralGameClassifier is expecting 80"):
         make(SparseBag(8)).fit(X, Y, validation_data=(X[:50, :79], Y[:50]))
+
+
+def test_weights_of_instances_count():
+    weights = np.arange(220) % 3
+    plain, ones, weighed, scaled = (
+        make(SparseBag(8)).fit(X, Y, sample_weight=w).predict_proba(X)
+        for w in (None, np.ones(220), weights, 4 * weights)
+    )
+    np.testing.assert_array_equal(plain, ones)
+    np.testing.assert_array_equal(weighed, scaled)  # a power of 2 does not even round
+    assert np.abs(weighed - plain).max() > 0.01
+    given = make(SparseBag(8)).fit(X, Y, weights, validation_data=(X[:50], Y[:50]))
+    assert np.abs(given.predict_proba(X) - weighed).max() > 1e-3
+    with pytest.raises(ValueError, match=r"sample_weight.shape"):
+        make(SparseBag(8)).fit(X, Y, sample_weight=np.ones(3))
+    with pytest.raises(ValueError, match=r"[Nn]egative values in .*sample_weight"):
+        make(SparseBag(8)).fit(X, Y, sample_weight=-np.ones(220))
+    held_out = np.zeros(220)
+    held_out[stratified_split(Y, 0.15, seed=0)[1]] = 1
+    with pytest.raises(ValueError, match="sample_weight is 0 for every instance that is learned from"):
+        make(SparseBag(8)).fit(X, Y, sample_weight=held_out)
+
+
+@pytest.mark.parametrize("options", [{"own_share": 1.0}, {"schedule": "linear"}, {"schedule_warmup": 0.5}])
+def test_options_reach_the_training(options):
+    one, other = (make(SparseBag(8), **given).fit(X, Y).predict_proba(X) for given in ({}, options))
+    assert np.abs(one - other).max() > 1e-3
 
 
 def test_same_seed_same_bits_and_the_callers_random_numbers_stay_his():
@@ -191,6 +223,9 @@ def test_scikit_learns_tools_take_it():
         ({"update": None}, "update is None; choose one of best_response, joint"),
         ({"monitor": "x"}, "monitor is 'x'; choose one of map"),
         ({"rarity_reward": -1}, "rarity_reward must be a finite number of at least 0"),
+        ({"own_share": 1.5}, "own_share must lie between 0 and 1"),
+        ({"schedule": "x"}, "schedule is 'x'; choose one of constant, cosine, linear"),
+        ({"schedule_warmup": 1.0}, r"schedule_warmup must lie in \[0, 1\)"),
         ({"learning_rate": 0}, "learning_rate must be a finite number above 0"),
         ({"validation_share": 1.0}, "validation_share must lie between 0 and 1"),
         ({"epochs": 0}, "epochs must be a whole number of at least 1"),

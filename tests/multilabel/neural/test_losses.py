@@ -110,3 +110,14 @@ def test_their_neutral_values_are_cross_entropy():
     ]
     for value in neutral:
         torch.testing.assert_close(value, expected, rtol=1e-12, atol=0)
+
+
+@pytest.mark.parametrize("name", get_args(LossName))
+def test_an_instance_of_weight_two_counts_like_two(name):
+    loss, weights = loss_of(name, N_C, M), torch.tensor([2.0, 0, 1, 3, 1, 0], dtype=torch.float64)
+    rows = torch.arange(6).repeat_interleave(weights.long())
+    expected = loss(LOGITS[rows], TARGETS[rows])
+    for scale in (1, 0.3):
+        found = loss(LOGITS, TARGETS, row_weights=scale * weights)
+        torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-14)
+    assert abs(loss(LOGITS, TARGETS) - expected) > 1e-4

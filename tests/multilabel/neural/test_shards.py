@@ -13,9 +13,9 @@ sys.path.insert(0, str(Path(__file__).parent))
 import small_game as small
 
 from evenhand.multilabel.datasets import make_long_tail
+from evenhand.multilabel.model_io import load_model
 from evenhand.multilabel.neural.checkpoint import NeuralCheckpoint, Progress, module_arrays, random_states
 from evenhand.multilabel.neural.encoders import SparseBag
-from evenhand.multilabel.neural.model_io import load_neural_model
 from evenhand.multilabel.neural.shards import (
     DealtHead,
     check_deal,
@@ -168,14 +168,14 @@ import numpy as np
 from evenhand.multilabel.datasets import make_long_tail
 from evenhand.multilabel.neural.encoders import SparseBag
 from evenhand.multilabel.neural.estimator import NeuralGameClassifier
-from evenhand.multilabel.neural.model_io import save_neural_model
+from evenhand.multilabel.model_io import Model, save_model
 from evenhand.multilabel.neural.processes import processes
 
 data = make_long_tail(200, 15, 80, seed=0)
 model = NeuralGameClassifier(SparseBag(16), epochs=3, device="cpu", shard_heads=True)
 model.fit(data.X, data.Y)
 if processes().is_main_process:
-    save_neural_model(model, sys.argv[1] + ".model")
+    save_model(Model(model), sys.argv[1] + ".model")
 potential = [one["train_potential"] for one in model.history_]
 np.savez(sys.argv[1], potential=potential, p=model.predict_proba(data.X))
 """
@@ -188,7 +188,7 @@ def test_an_estimator_with_its_heads_dealt_out(tmp_path):
     small.launch([["-c", FIT, str(out)] for out in outs])
     one, other = (dict(np.load(out)) for out in outs)
     assert small.same(one, other)
-    model = load_neural_model(f"{outs[0]}.model")
+    model = load_model(f"{outs[0]}.model").classifier
     assert model.shard_heads
     assert np.array_equal(model.predict_proba(LONG_TAIL.X), one["p"])
     alone = clone(model).set_params(encoders=SparseBag(16), device="cpu").fit(LONG_TAIL.X, LONG_TAIL.Y)

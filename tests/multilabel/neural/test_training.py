@@ -11,6 +11,9 @@ import small_game as small
 from small_game import KilledError, same
 
 from evenhand.multilabel.neural.checkpoint import module_arrays
+from evenhand.multilabel.neural.encoders import SparseBag
+from evenhand.multilabel.neural.inputs import Inputs
+from evenhand.multilabel.neural.network import TeamNetwork
 from evenhand.multilabel.neural.training import curiosity_share
 from evenhand.multilabel.storage import FolderError
 
@@ -46,31 +49,53 @@ def test_same_seed_same_bits():
     assert not same(module_arrays(other), runs[0][0])
 
 
+WEIGHTS = np.random.default_rng(0).uniform(0.1, 3, 110) * (np.arange(110) % 5 > 0)
+
+
 @pytest.mark.parametrize("update", ["best_response", "joint"])
-def test_accumulation_changes_nothing(update):
-    whole, parts = (small.record(update=update, accumulation=n) for n in (1, 3))
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"row_weights": WEIGHTS},
+        {"own_share": 0.4},
+        {"schedule": "cosine", "schedule_warmup": 0.2},
+        {"loss": "focal", "row_weights": WEIGHTS},
+    ],
+    ids=str,
+)
+def test_accumulation_changes_nothing(update, options):
+    whole, parts = (small.record(update=update, accumulation=n, **options) for n in (1, 3))
     for name, value in whole.items():
         np.testing.assert_allclose(parts[name], value, rtol=1e-9, atol=1e-11)
 
 
 @pytest.mark.parametrize("stop", [(0, 3), (1, 4), (2, 1)], ids=str)
-def test_an_interrupted_training_ends_with_the_same_bits(stop, tmp_path):
+@pytest.mark.parametrize("schedule", ["constant", "cosine", "linear"])
+def test_an_interrupted_training_ends_with_the_same_bits(stop, schedule, tmp_path):
     """Killed in mid-epoch and at the end of one; dropout makes the random states count."""
-    options = small.settings(checkpoint_steps=1)
+    options = small.settings(checkpoint_steps=1, schedule=schedule, schedule_warmup=0.4, own_share=0.3)
     whole = small.make_network(dropout=0.3)
-    expected = small.play(whole, options)
+    expected = small.play(whole, options, row_weights=WEIGHTS)
 
     def kill(epoch, step, value):
         if (epoch, step) == stop:
             raise KilledError
 
     with pytest.raises(KilledError):
-        small.play(small.make_network(dropout=0.3), options, checkpoint=tmp_path / "kept", on_step=kill)
+        small.play(
+            small.make_network(dropout=0.3),
+            options,
+            row_weights=WEIGHTS,
+            checkpoint=tmp_path / "kept",
+            on_step=kill,
+        )
     steps = []
     resumed = small.make_network(dropout=0.3)
     history = small.play(
         resumed,
         options,
+        row_weights=WEIGHTS,
         checkpoint=tmp_path / "kept",
         on_step=lambda epoch, step, _: steps.append((epoch, step)),
     )
@@ -78,7 +103,8 @@ def test_an_interrupted_training_ends_with_the_same_bits(stop, tmp_path):
     assert same(module_arrays(whole), module_arrays(resumed))
     assert without_seconds(history) == without_seconds(expected)
     again = small.make_network(dropout=0.3)
-    assert small.play(again, options, checkpoint=tmp_path / "kept", on_step=kill) == history  # nothing to do
+    left = small.play(again, options, row_weights=WEIGHTS, checkpoint=tmp_path / "kept", on_step=kill)
+    assert left == history  # nothing to do
     assert same(module_arrays(whole), module_arrays(again))
 
 
@@ -107,6 +133,16 @@ def test_a_checkpoint_of_another_training_is_refused(tmp_path):
         other.heads[0].weight[0, 0] += 1
     with pytest.raises(FolderError, match=r"other data \(starting weights\)"):
         small.play(other, small.settings(epochs=1), checkpoint=tmp_path / "kept")
+    for given, message in (
+        ({"row_weights": WEIGHTS}, r"other data \(training row weights\)"),
+        ({"label_rarity": np.full(12, 0.5)}, r"other data \(rarity\)"),
+    ):
+        with pytest.raises(FolderError, match=message):
+            small.play(small.make_network(), small.settings(epochs=1), checkpoint=tmp_path / "kept", **given)
+    with pytest.raises(FolderError, match="schedule was 'constant' and is 'cosine'"):
+        small.play(
+            small.make_network(), small.settings(epochs=1, schedule="cosine"), checkpoint=tmp_path / "kept"
+        )
 
 
 def test_a_damaged_checkpoint_is_refused(tmp_path):
@@ -119,6 +155,93 @@ def test_a_damaged_checkpoint_is_refused(tmp_path):
         FolderError, match=r"'strange' belongs to no part of the network.*delete .* to start anew"
     ):
         small.play(small.make_network(), small.settings(epochs=1), checkpoint=tmp_path / "kept")
+
+
+@pytest.mark.parametrize("update", ["best_response", "joint"])
+@pytest.mark.parametrize("options", [{}, {"loss": "bce"}, {"own_share": 0.5}], ids=str)
+def test_weights_of_instances(update, options):
+    plain = small.record(update=update, **options)
+    ones = small.record(update=update, row_weights=np.ones(110), **options)
+    assert same(plain, ones)
+    weighed = small.record(update=update, row_weights=WEIGHTS, **options)
+    assert np.abs(weighed["steps"] - plain["steps"]).max() > 1e-3
+    scaled = small.record(update=update, row_weights=0.3 * WEIGHTS, **options)
+    for name, value in weighed.items():
+        np.testing.assert_allclose(scaled[name], value, rtol=1e-7, atol=1e-9)
+
+
+def test_an_epoch_of_one_batch_is_about_the_weighted_mean():
+    """Whole weights against copies of the rows: the same first step, and Φ before it."""
+    times = np.arange(110) % 3
+    rows = np.repeat(np.arange(110), times)
+    options = {"epochs": 1, "batch_size": 1000, "rarity_reward": 0.0, "disagreement_reward": 0.0}
+    weighed = small.record(row_weights=times.astype(float), **options)
+    copied = small.record(train_rows=rows, **options)
+    for name, value in copied.items():
+        np.testing.assert_allclose(weighed[name], value, rtol=1e-6, atol=1e-9)
+
+
+def test_a_light_batch_counts_for_less():
+    """The mean of Φ over the batches of an epoch is the weighted mean over the instances."""
+    weights = np.where(np.arange(110) < 32, 0.01, 1.0)
+    still = {"epochs": 1, "learning_rate": 1e-300, "encoder_learning_rate": 1e-300, "weight_decay": 0.0}
+    parts = small.record(batch_size=11, row_weights=weights, **still)["steps"]
+    whole = small.record(batch_size=1000, row_weights=weights, **still)["steps"]
+    assert len(parts) == 10
+    assert parts.mean() == pytest.approx(whole.item(), rel=1e-9)
+
+
+def test_paid_for_their_own_scores_alone_players_learn_as_if_alone():
+    """η = 1 and no curiosity: each with an encoder of its own, beside a training of each by itself."""
+    options = {"rarity_reward": 0.0, "disagreement_reward": 0.0, "epochs": 1}
+    seeds, columns = (3, 4), Inputs.of(small.DATA.X).columns["all"]
+
+    def encoder(seed):
+        torch.manual_seed(seed)
+        return SparseBag(8, (8,)).build(columns)
+
+    def network_of(*chosen):
+        encoders = [encoder(seed) for seed in chosen]
+        network = TeamNetwork(encoders, range(len(chosen)), np.ones((len(chosen), 12), bool))
+        with torch.no_grad():
+            for head in network.heads:
+                head.weight.fill_(0.1)
+        return network.double()
+
+    team = network_of(*seeds)
+    small.play(team, small.settings(own_share=1.0, **options), views=["all", "all"])
+    for player, seed in enumerate(seeds):
+        alone = network_of(seed)
+        small.play(alone, small.settings(space="logit", **options))
+        mine, others = team.player_parameters(player), alone.player_parameters(0)
+        for one, other in zip(mine, others, strict=True):
+            torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-11)
+    torch.testing.assert_close(team.mixture, torch.zeros_like(team.mixture))
+
+
+def test_what_is_recorded_of_a_share_of_ones_own():
+    (first, *_), (plain, *_) = (
+        small.play(small.make_network(), small.settings(epochs=1, own_share=share)) for share in (1.0, 0.0)
+    )
+    assert first["curiosity"] < 0
+    assert plain["curiosity"] == pytest.approx(plain["potential"] - plain["payoff"])
+    # Three players are paid for their own scores: about three times the team's payoff.
+    assert first["potential"] - first["curiosity"] == pytest.approx(3 * first["payoff"], rel=0.1)
+
+
+def test_the_learning_rates_follow_the_schedule(monkeypatch):
+    seen, real = [], torch.optim.AdamW.step
+
+    def step(self, *given):
+        seen.append([group["lr"] for group in self.param_groups])
+        return real(self, *given)
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", step)
+    options = {"learning_rate": 0.02, "encoder_learning_rate": 0.01, "update": "joint", "epochs": 2}
+    small.play(small.make_network(), small.settings(schedule="linear", schedule_warmup=0.25, **options))
+    shares = [1 / 3, 2 / 3, *(1 - i / 6 for i in range(6))]
+    rates = np.unique(np.array(seen), axis=1)  # of two kinds of weights there are groups of the same rate
+    np.testing.assert_allclose(rates, [[0.01 * share, 0.02 * share] for share in shares])
 
 
 def test_it_stops_when_the_metric_no_longer_rises_and_keeps_the_best_epoch():

@@ -84,11 +84,11 @@ class FrozenObjective:
     team: FrozenTeam
     rules: Rules
 
-    def potential(self, logits, targets, team):
-        return game.potential(logits, targets, self.team, self.rules) - self.prior()
+    def potential(self, logits, targets, team, row_weights=None):
+        return game.potential(logits, targets, self.team, self.rules, row_weights) - self.prior()
 
-    def utility(self, logits, targets, team, player):
-        return game.utility(logits, targets, self.team, player, self.rules) - self.prior()
+    def utility(self, logits, targets, team, player, row_weights=None):
+        return game.utility(logits, targets, self.team, player, self.rules, row_weights) - self.prior()
 
     def prior(self):
         return 0.05 * sum(p.square().sum() for p in self.network.parameters())
@@ -203,12 +203,23 @@ def test_a_turn_answers_to_the_others_as_they_then_are():
 
 @pytest.mark.parametrize("update", ["best_response", "joint"])
 @pytest.mark.parametrize("encoder_of", [(0, 0, 0), (0, 1, 2)], ids=str)
-def test_parts_of_a_batch_add_up_to_the_batch(update, encoder_of):
+@pytest.mark.parametrize("weighed", [False, True])
+def test_parts_of_a_batch_add_up_to_the_batch(update, encoder_of, weighed):
     results = []
+    weights = torch.tensor(np.random.default_rng(5).uniform(0.1, 3, ROWS)) if weighed else torch.ones(ROWS)
+    weights[20:] *= 1 - 1.0 * weighed  # the last part has no say
     for cuts in ([], [8, 20]):
         network, whole, rho = make(encoder_of)
         pieces = np.split(np.arange(ROWS), cuts)
-        parts = [Part([(t[0][p],) for t in whole.tensors], whole.targets[p], len(p) / ROWS) for p in pieces]
+        parts = [
+            Part(
+                [(t[0][p],) for t in whole.tensors],
+                whole.targets[p],
+                weights[p].sum().item() / ROWS,
+                weights[p] if weighed else None,
+            )
+            for p in pieces
+        ]
         ascent = Ascent(network, torch.optim.SGD(network.parameters(), lr=0.5), rho, nullcontext)
         values = [ascent.step(parts, GameObjective(Rules()), update) for _ in range(3)]
         results.append([torch.tensor(values, dtype=torch.float64), *network.parameters()])

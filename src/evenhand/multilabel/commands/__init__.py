@@ -95,8 +95,8 @@ def train(
         str | None,
         typer.Option(
             metavar="LIST",
-            help="Who plays: views, or VIEW:neighbours for a vote of nearest neighbours, as in"
-            " words,embedding,embedding:neighbours. (default: one linear player a view)",
+            help="Who plays: views, VIEW:neighbours for a vote of nearest neighbours, VIEW:neural for a small"
+            " network, as in words,embedding,embedding:neighbours. (default: one linear player a view)",
         ),
     ] = None,
     min_df: Annotated[int, typer.Option(help="A term counts from this many texts on.")] = 2,
@@ -135,8 +135,8 @@ def train(
     own_share: Annotated[
         float | None,
         typer.Option(
-            help="η: share of the payoff for a player's own score in --rounds; 0: all the team's."
-            " (default: 1)",
+            help="η: share of the payoff for a player's own score, in --rounds or of neural players; 0: all"
+            " the team's. (default: 1, and 0 for neural players)",
             show_default=False,
         ),
     ] = None,

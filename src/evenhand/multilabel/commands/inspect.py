@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -12,11 +12,9 @@ from evenhand.multilabel.estimator import CuriosityGameClassifier
 from evenhand.multilabel.extreme.estimator import ExtremeGameClassifier
 from evenhand.multilabel.metrics import by_bucket, frequency_deciles
 from evenhand.multilabel.model_io import Model, load_model
+from evenhand.multilabel.neural.estimator import NeuralGameClassifier
 from evenhand.multilabel.players import player_name
 from evenhand.terminal import show_table, tell
-
-if TYPE_CHECKING:  # needs the extra `neural`
-    from evenhand.multilabel.neural.estimator import NeuralGameClassifier
 
 
 def inspect_model(folder: Path, hardest: int) -> None:

@@ -6,7 +6,7 @@ import shutil
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -16,17 +16,16 @@ from evenhand.multilabel.embedding import TextEmbedder, model_folder
 from evenhand.multilabel.estimator import CuriosityGameClassifier
 from evenhand.multilabel.extreme.estimator import ExtremeGameClassifier
 from evenhand.multilabel.model_io import Model, save_model
+from evenhand.multilabel.neural.encoders import PretrainedText
+from evenhand.multilabel.neural.estimator import NeuralGameClassifier
 from evenhand.multilabel.splitting import group_split
 from evenhand.multilabel.text_views import TextViews
 from evenhand.multilabel.views import Views
 from evenhand.terminal import as_cell, say, show_table, tell, waiting
 
-if TYPE_CHECKING:  # needs the extra `neural`
-    from evenhand.multilabel.neural.estimator import NeuralGameClassifier
-
 _MOST_BYTES = 1 << 30
 _GAME_ONLY = ("players", "own_share", "payoff", "rounds", "n_folds")
-_NOT_NEURAL = ("players", "own_share", "C", "rounds", "n_folds")
+_NOT_NEURAL = ("players", "C", "rounds", "n_folds")
 _FINE_TUNING = 2e-5  # learning rate of a pretrained encoder
 
 TEXT_PRUNE = 0.01
@@ -138,13 +137,6 @@ def _neural_classifier(
     options: Mapping[str, Any], neural: Mapping[str, Any], partial: Path
 ) -> NeuralGameClassifier:
     """Neural players by the options of the shell, checked."""
-    try:
-        from evenhand.multilabel.neural.encoders import PretrainedText
-        from evenhand.multilabel.neural.estimator import NeuralGameClassifier
-    except ImportError as error:
-        raise ValueError(
-            f"--method neural needs more packages ({error}); pip install 'evenhand[neural]'"
-        ) from error
     if strange := [name for name in _NOT_NEURAL if name in options]:
         raise ValueError(f"neural players have no {strange[0]}; leave it out, or give --method game")
     given = {name: value for name, value in options.items() if name != "n_jobs"}

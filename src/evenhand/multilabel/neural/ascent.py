@@ -27,10 +27,14 @@ Update = Literal["best_response", "joint"]
 class Objective(Protocol):
     """What players ascend."""
 
-    def utility(self, logits: Tensor, targets: Tensor, team: game.Team, player: int) -> Tensor:
-        """u_i from s (N, n, K) and y (n, K)."""
+    def utility(
+        self, logits: Tensor, targets: Tensor, team: game.Team, player: int, row_weights: Tensor | None
+    ) -> Tensor:
+        """u_i from s (N, n, K), y (n, K) and the weights of the instances (n,)."""
 
-    def potential(self, logits: Tensor, targets: Tensor, team: game.Team) -> Tensor:
+    def potential(
+        self, logits: Tensor, targets: Tensor, team: game.Team, row_weights: Tensor | None
+    ) -> Tensor:
         """Φ."""
 
 
@@ -40,13 +44,17 @@ class GameObjective:
 
     rules: game.Rules
 
-    def utility(self, logits: Tensor, targets: Tensor, team: game.Team, player: int) -> Tensor:
+    def utility(
+        self, logits: Tensor, targets: Tensor, team: game.Team, player: int, row_weights: Tensor | None
+    ) -> Tensor:
         """`game.utility`."""
-        return game.utility(logits, targets, team, player, self.rules)
+        return game.utility(logits, targets, team, player, self.rules, row_weights)
 
-    def potential(self, logits: Tensor, targets: Tensor, team: game.Team) -> Tensor:
+    def potential(
+        self, logits: Tensor, targets: Tensor, team: game.Team, row_weights: Tensor | None
+    ) -> Tensor:
         """`game.potential`."""
-        return game.potential(logits, targets, team, self.rules)
+        return game.potential(logits, targets, team, self.rules, row_weights)
 
 
 @dataclass(frozen=True)
@@ -56,13 +64,18 @@ class ControlObjective:
     loss: Loss
     space: game.Space
 
-    def utility(self, logits: Tensor, targets: Tensor, team: game.Team, player: int) -> Tensor:
+    def utility(
+        self, logits: Tensor, targets: Tensor, team: game.Team, player: int, row_weights: Tensor | None
+    ) -> Tensor:
         """Minus the loss."""
-        return self.potential(logits, targets, team)
+        return self.potential(logits, targets, team, row_weights)
 
-    def potential(self, logits: Tensor, targets: Tensor, team: game.Team) -> Tensor:
+    def potential(
+        self, logits: Tensor, targets: Tensor, team: game.Team, row_weights: Tensor | None
+    ) -> Tensor:
         """Minus the loss."""
-        return -self.loss(game.fuse(logits, team.weights, team.owners, team.bias, self.space), targets)
+        fused = game.fuse(logits, team.weights, team.owners, team.bias, self.space)
+        return -self.loss(fused, targets, row_weights=row_weights)
 
 
 @dataclass(frozen=True)
@@ -75,12 +88,15 @@ class Part:
         For each encoder, what it reads.
     targets : Tensor, shape (n, K)
     share : float
-        n over the instances of the whole batch, on all processes.
+        Their weight, n where all weigh 1, over the instances of the whole batch, on all processes.
+    row_weights : Tensor, shape (n,), optional
+        Weights of the instances.
     """
 
     tensors: Sequence[Tensors]
     targets: Tensor
     share: float
+    row_weights: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -126,7 +142,7 @@ class Ascent:
         total = self._zero()
         for part in parts:
             logits = self._logits([self._encode(part, e) for e in self._all_encoders()])
-            value = part.share * objective.potential(logits, part.targets, self._team())
+            value = part.share * self._potential(part, logits, objective)
             (-value).backward()  # type: ignore[no-untyped-call]
             total += value.detach()
         self._move()
@@ -144,14 +160,14 @@ class Ascent:
             cached = [self._logits(one) for one in features]
             total = self._zero()
             for part, logits in zip(parts, cached):
-                total += part.share * objective.potential(logits, part.targets, self._team())
+                total += part.share * self._potential(part, logits, objective)
         for player in range(len(network.heads)):
             self._turn(player, parts, features, cached, objective)
         for part, known in zip(parts, features):
             fresh = [
                 f if keep or not self._is_shared(e) else self._encode(part, e) for e, f in enumerate(known)
             ]
-            value = objective.potential(self._logits(fresh), part.targets, self._team())
+            value = self._potential(part, self._logits(fresh), objective)
             _backward(-part.share * value, network.shared_parameters())
         self._move()
         return total
@@ -171,7 +187,7 @@ class Ascent:
         for part, known, logits in zip(parts, features, cached):
             seen = known[mine].detach() if private is None else self._encode(part, mine)
             answer = torch.cat([logits[:player], self._scores(player, seen)[None], logits[player + 1 :]])
-            value = objective.utility(answer, part.targets, team, player)
+            value = objective.utility(answer, part.targets, team, player, part.row_weights)
             _backward(-part.share * value, self.network.player_parameters(player))
         self._move()
         with torch.no_grad():
@@ -204,6 +220,9 @@ class Ascent:
     def _logits(self, features: Sequence[Tensor]) -> Tensor:
         with self.autocast():
             return self.network.logits(features)
+
+    def _potential(self, part: Part, logits: Tensor, objective: Objective) -> Tensor:
+        return objective.potential(logits, part.targets, self._team(), part.row_weights)
 
     def _team(self) -> game.Team:
         return self.network.team(self.label_rarity)

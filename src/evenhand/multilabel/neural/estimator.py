@@ -10,7 +10,7 @@ from typing import Any, Self, cast, get_args
 import numpy as np
 import numpy.typing as npt
 import torch
-from sklearn.utils.validation import check_is_fitted
+from sklearn.utils.validation import _check_sample_weight, check_is_fitted
 
 from evenhand.multilabel.features import as_views
 from evenhand.multilabel.game import Curiosity, Payoff, Rules, Space
@@ -21,6 +21,7 @@ from evenhand.multilabel.neural.inputs import Inputs, holds_features
 from evenhand.multilabel.neural.losses import LossName
 from evenhand.multilabel.neural.network import TeamNetwork
 from evenhand.multilabel.neural.processes import processes
+from evenhand.multilabel.neural.schedule import Schedule
 from evenhand.multilabel.neural.training import Settings, train
 from evenhand.multilabel.options import (
     check_choice,
@@ -70,6 +71,9 @@ class NeuralGameClassifier(LabelSetPredictor):
         Where players are fused.
     rarity_reward, disagreement_reward, negative_share : float
         α, β, κ ≥ 0.
+    own_share : float
+        η in [0, 1]: the share of the payoff that a player gets for its own score instead of the team's. 0 is
+        the paper's game.
     loss : str, optional
         A control: minimise this loss of the fused score instead of playing the game; payoff and rewards then
         only say what is logged. "bce", "positive_weight", "focal", "asymmetric", "class_balanced" or
@@ -92,6 +96,11 @@ class NeuralGameClassifier(LabelSetPredictor):
         For encoders. None: the same. Pretrained ones want less, 2e-5 say.
     weight_decay : float
         Of AdamW, on matrices of weights.
+    schedule : {"constant", "cosine", "linear"}
+        How both learning rates go over the steps of all ``epochs``, see `schedule.rate_share`. The last two
+        fall to 0; a training that stops early does not get there.
+    schedule_warmup : float
+        In [0, 1): the share of the steps in which the learning rates rise in a straight line first.
     bfloat16 : bool
         Run encoders and heads in bfloat16 (autocast); weights and the game's arithmetic stay in float32.
     validation_share : float
@@ -187,6 +196,7 @@ class NeuralGameClassifier(LabelSetPredictor):
         rarity_reward: float = 1.0,
         disagreement_reward: float = 1.0,
         negative_share: float = 0.0,
+        own_share: float = 0.0,
         loss: str | None = None,
         update: str = "best_response",
         epochs: int = 30,
@@ -197,6 +207,8 @@ class NeuralGameClassifier(LabelSetPredictor):
         learning_rate: float = 5e-3,
         encoder_learning_rate: float | None = None,
         weight_decay: float = 0.01,
+        schedule: str = "constant",
+        schedule_warmup: float = 0.0,
         bfloat16: bool = False,
         validation_share: float = 0.15,
         monitor: str = "map",
@@ -223,6 +235,7 @@ class NeuralGameClassifier(LabelSetPredictor):
         self.rarity_reward = rarity_reward
         self.disagreement_reward = disagreement_reward
         self.negative_share = negative_share
+        self.own_share = own_share
         self.loss = loss
         self.update = update
         self.epochs = epochs
@@ -233,6 +246,8 @@ class NeuralGameClassifier(LabelSetPredictor):
         self.learning_rate = learning_rate
         self.encoder_learning_rate = encoder_learning_rate
         self.weight_decay = weight_decay
+        self.schedule = schedule
+        self.schedule_warmup = schedule_warmup
         self.bfloat16 = bfloat16
         self.validation_share = validation_share
         self.monitor = monitor
@@ -248,7 +263,13 @@ class NeuralGameClassifier(LabelSetPredictor):
         self.random_state = random_state
         self.verbose = verbose
 
-    def fit(self, X: Any, y: Any, validation_data: tuple[Any, Any] | None = None) -> Self:
+    def fit(
+        self,
+        X: Any,
+        y: Any,
+        sample_weight: Any = None,
+        validation_data: tuple[Any, Any] | None = None,
+    ) -> Self:
         """Play the game on training data.
 
         Parameters
@@ -257,6 +278,10 @@ class NeuralGameClassifier(LabelSetPredictor):
             As `Inputs.of` takes it: n instances in one or several views.
         y : sparse or dense matrix, shape (n, L), or sequence of collections of str
             Labels: whatever is not zero is a label; or the tags of each instance.
+        sample_weight : array-like, shape (n,), optional
+            Weights of the instances in the payoff, the curiosity reward and the losses of controls, which are
+            weighted means: a factor common to all changes nothing. Rarity, and all that is measured or
+            learned on the held-out part, take no notice of them.
         validation_data : (X, y), optional
             The held-out part; X is then learned from as a whole.
 
@@ -276,7 +301,7 @@ class NeuralGameClassifier(LabelSetPredictor):
         """
         self.check_options()
         inputs = self._as_inputs(X, reset=True)
-        examples, held_out = self._parts(inputs, y, validation_data)
+        examples, held_out, weights = self._parts(inputs, y, sample_weight, validation_data)
         settings = self._settings()
         with torch.random.fork_rng():  # training seeds torch; what the caller draws shall not depend on it
             torch.manual_seed(self.random_state)
@@ -294,6 +319,7 @@ class NeuralGameClassifier(LabelSetPredictor):
                     examples,
                     held_out,
                     settings,
+                    row_weights=weights,
                     device=self._device(),
                     checkpoint=None if self.checkpoint is None else Path(self.checkpoint),
                     log=None if self.log is None else Path(self.log),
@@ -318,14 +344,26 @@ class NeuralGameClassifier(LabelSetPredictor):
             "space": get_args(Space),
             "loss": (None, *get_args(LossName)),
             "update": get_args(Update),
+            "schedule": get_args(Schedule),
             "monitor": get_args(Metric),
             "decoder": get_args(DecoderName),
         }
         for name, known in choices.items():
             if getattr(self, name) is not None or None not in known:
                 check_choice(name, getattr(self, name), [one for one in known if one is not None])
-        for name in ("rarity_reward", "disagreement_reward", "negative_share", "weight_decay"):
+        for name in (
+            "rarity_reward",
+            "disagreement_reward",
+            "negative_share",
+            "own_share",
+            "weight_decay",
+            "schedule_warmup",
+        ):
             check_number(name, getattr(self, name), above_zero=False)
+        if self.own_share > 1:
+            raise ValueError(f"own_share must lie between 0 and 1, not {self.own_share!r}")
+        if self.schedule_warmup >= 1:
+            raise ValueError(f"schedule_warmup must lie in [0, 1), not {self.schedule_warmup!r}")
         for name in ("learning_rate", "validation_share", "max_dense_bytes"):
             check_number(name, getattr(self, name), above_zero=True)
         for name in ("encoder_learning_rate", "checkpoint_minutes"):
@@ -342,21 +380,28 @@ class NeuralGameClassifier(LabelSetPredictor):
         check_n_players(self.n_players)
         check_folder_name("checkpoint", self.checkpoint)
 
-    def _parts(self, inputs: Inputs, y: Any, given: tuple[Any, Any] | None) -> tuple[Examples, Examples]:
-        """What is learned from and what is held out; keeps what is known of the labels."""
+    def _parts(
+        self, inputs: Inputs, y: Any, sample_weight: Any, given: tuple[Any, Any] | None
+    ) -> tuple[Examples, Examples, npt.NDArray[np.float64]]:
+        """What is learned from, what is held out, and weights of the first; keeps what is known of labels."""
         targets = as_targets(y, len(inputs))
+        weights = _check_sample_weight(
+            sample_weight, targets.labels, dtype=np.float64, ensure_non_negative=True
+        )
         self.classes_, self.sparse_labels_ = targets.names, targets.given_sparse
         examples = Examples(inputs, targets.labels)
         if given is None:
             rows, others = stratified_split(targets.labels, self.validation_share, seed=self.random_state)
             held_out = Examples(inputs[others], targets.labels[others])
-            examples = Examples(inputs[rows], targets.labels[rows])
+            examples, weights = Examples(inputs[rows], targets.labels[rows]), weights[rows]
         else:
             other_inputs = self._as_inputs(given[0], reset=False)
             held_out = Examples(other_inputs, as_known_targets(given[1], len(other_inputs), self.classes_))
         for what, part in (("learned from", examples), ("held out", held_out)):
             if not part.labels.nnz:
                 raise ValueError(f"no instance that is {what} has a label; give more instances")
+        if not weights.any():
+            raise ValueError("sample_weight is 0 for every instance that is learned from; give some a weight")
         self.n_train_, n_labels = examples.labels.shape
         self.label_counts_ = np.bincount(examples.labels.indices, minlength=n_labels)
         unseen = int((self.label_counts_ == 0).sum())
@@ -366,7 +411,7 @@ class NeuralGameClassifier(LabelSetPredictor):
                 " they get a constant score",
                 stacklevel=3,
             )
-        return examples, held_out
+        return examples, held_out, weights
 
     def _settings(self) -> Settings:
         rules = Rules(
@@ -376,6 +421,7 @@ class NeuralGameClassifier(LabelSetPredictor):
             self.disagreement_reward,
             self.negative_share,
             cast("Space", self.space),
+            self.own_share,
         )
         own_rate = self.encoder_learning_rate
         return Settings(
@@ -390,6 +436,8 @@ class NeuralGameClassifier(LabelSetPredictor):
             learning_rate=self.learning_rate,
             encoder_learning_rate=self.learning_rate if own_rate is None else own_rate,
             weight_decay=self.weight_decay,
+            schedule=cast("Schedule", self.schedule),
+            schedule_warmup=self.schedule_warmup,
             bfloat16=self.bfloat16,
             shard_heads=self.shard_heads,
             monitor=cast("Metric", self.monitor),

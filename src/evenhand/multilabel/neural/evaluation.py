@@ -70,10 +70,14 @@ def player_logits(
     -------
     Tensor of float32 or float64, shape (N, n, K), on the CPU
     """
-    state = processes()
-    shares = np.array_split(np.arange(len(inputs)), state.num_processes if shared_out else 1)
-    mine = shares[state.process_index if shared_out else 0]
-    largest = len(shares[0])  # as many pieces on every process: dealt heads are called together
+    shares, at = [np.arange(len(inputs))], 0
+    if shared_out:
+        state = processes()
+        shares, at = np.array_split(shares[0], state.num_processes), state.process_index
+    mine, largest = (
+        shares[at],
+        len(shares[0]),
+    )  # as many pieces on every process: dealt heads are called together
     was_training = network.training
     network.eval()
     dtype = torch.promote_types(network.dtype, torch.float32)
@@ -143,15 +147,13 @@ def record(
     Returns
     -------
     dict
-        What `history.summarise` gives, ``curiosity`` Σ_i C_i = Φ − R, and the metrics: ``map``,
-        ``micro_f1``, ``macro_f1`` and ``rare_f1`` by the threshold that is best for micro-F1 here, and
-        ``precision_at_k``.
+        What `history.summarise` gives, and the metrics: ``map``, ``micro_f1``, ``macro_f1`` and ``rare_f1``
+        by the threshold that is best for micro-F1 here, and ``precision_at_k``.
     """
     team = _team(network, label_rarity.cpu())
     together = game.fuse(logits, team.weights, team.owners, None, rules.space)
     doubts = torch.stack([team.doubt(logits, i, rules) for i in range(len(logits))])
     found = summarise(logits, doubts, together, sparse.csc_array(labels), team, rules, train_counts)
-    found["curiosity"] = found["potential"] - found["payoff"]
     probabilities = expit(together.numpy())
     sets = GlobalThreshold("micro").fit(probabilities, labels).decode(probabilities)
     scores = f1(labels, sets)

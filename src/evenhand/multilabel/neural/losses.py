@@ -1,28 +1,59 @@
 """Losses of other methods, the controls that a claim for the game needs; each on the team's fused logits.
 
-Shapes: ``logits`` and ``targets`` (n, K), ``counts`` (K,): n_c, training positives. Each loss is a mean over
-instances and labels, differentiable, in the dtype of the logits.
+Shapes: ``logits`` and ``targets`` (n, K), ``counts`` (K,): n_c, training positives, ``row_weights`` (n,):
+weights ≥ 0 of the instances, None where all weigh the same. Each loss is a mean over labels and, by weight,
+over instances, differentiable, in the dtype of the logits.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
-from typing import Literal
+from typing import Literal, Protocol
 
 import torch
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits, logsigmoid, softplus
 
-from evenhand.multilabel.game import rarity
+from evenhand.multilabel.game import expectation, payoff, rarity
 
 LossName = Literal["bce", "positive_weight", "focal", "asymmetric", "class_balanced", "distribution_balanced"]
-Loss = Callable[[Tensor, Tensor], Tensor]
-"""From logits and targets, both (n, K), to a scalar."""
+
+
+class Loss(Protocol):
+    """From logits and targets, both (n, K), to a scalar."""
+
+    def __call__(self, logits: Tensor, targets: Tensor, *, row_weights: Tensor | None = None) -> Tensor:
+        """The loss, by the weights of the instances."""
+
+
+def cross_entropy(logits: Tensor, targets: Tensor, *, row_weights: Tensor | None = None) -> Tensor:
+    """Binary cross-entropy: minus the game's payoff, to the bit.
+
+    Parameters
+    ----------
+    logits, targets : Tensor, shape (n, K)
+    row_weights : Tensor, shape (n,), optional
+
+    Returns
+    -------
+    Tensor, scalar
+
+    Examples
+    --------
+    >>> cross_entropy(torch.zeros(1, 1), torch.ones(1, 1))
+    tensor(0.6931)
+    """
+    return -payoff(logits, targets, "log_likelihood", row_weights)
 
 
 def positive_weight(
-    logits: Tensor, targets: Tensor, counts: Tensor, n_instances: int, *, alpha: float = 10.0
+    logits: Tensor,
+    targets: Tensor,
+    counts: Tensor,
+    n_instances: int,
+    *,
+    alpha: float = 10.0,
+    row_weights: Tensor | None = None,
 ) -> Tensor:
     """Binary cross-entropy whose positives count 1 + αρ_c times (METHODS.md, section 1).
 
@@ -33,6 +64,7 @@ def positive_weight(
     n_instances : int
         M.
     alpha : float
+    row_weights : Tensor, shape (n,), optional
 
     Returns
     -------
@@ -44,10 +76,13 @@ def positive_weight(
     tensor(4.1589)
     """
     weight = 1 + alpha * rarity(counts, n_instances).to(logits)
-    return binary_cross_entropy_with_logits(logits, targets, pos_weight=weight)
+    loss = binary_cross_entropy_with_logits(logits, targets, pos_weight=weight, reduction="none")
+    return expectation(loss, row_weights)
 
 
-def focal(logits: Tensor, targets: Tensor, *, gamma: float = 2.0) -> Tensor:
+def focal(
+    logits: Tensor, targets: Tensor, *, gamma: float = 2.0, row_weights: Tensor | None = None
+) -> Tensor:
     """Focal loss: −(1 − p_t)^γ log p_t, p_t the probability of what is true.
 
     Parameters
@@ -55,6 +90,7 @@ def focal(logits: Tensor, targets: Tensor, *, gamma: float = 2.0) -> Tensor:
     logits, targets : Tensor, shape (n, K)
     gamma : float
         γ ≥ 0; 0 is binary cross-entropy.
+    row_weights : Tensor, shape (n,), optional
 
     Returns
     -------
@@ -70,7 +106,7 @@ def focal(logits: Tensor, targets: Tensor, *, gamma: float = 2.0) -> Tensor:
     tensor(0.1733)
     """
     log_p = logsigmoid(torch.where(targets > 0, logits, -logits))
-    return -((1 - log_p.exp()) ** gamma * log_p).mean()
+    return expectation(-((1 - log_p.exp()) ** gamma * log_p), row_weights)
 
 
 def asymmetric(
@@ -80,6 +116,7 @@ def asymmetric(
     positive_gamma: float = 1.0,
     negative_gamma: float = 4.0,
     margin: float = 0.05,
+    row_weights: Tensor | None = None,
 ) -> Tensor:
     """Asymmetric loss: −(1 − p)^γ₊ log p for positives, −p_m^γ₋ log(1 − p_m) for others, p_m = max(p − m, 0).
 
@@ -90,6 +127,7 @@ def asymmetric(
         γ₊ and γ₋.
     margin : float
         m: negatives below this probability cost nothing.
+    row_weights : Tensor, shape (n,), optional
 
     Returns
     -------
@@ -108,10 +146,17 @@ def asymmetric(
     shifted = (p - margin).clamp_min(0)
     positive = (1 - p) ** positive_gamma * logsigmoid(logits)
     negative = shifted**negative_gamma * torch.log1p(-shifted)
-    return -torch.where(targets > 0, positive, negative).mean()
+    return expectation(-torch.where(targets > 0, positive, negative), row_weights)
 
 
-def class_balanced(logits: Tensor, targets: Tensor, counts: Tensor, *, beta: float = 0.999) -> Tensor:
+def class_balanced(
+    logits: Tensor,
+    targets: Tensor,
+    counts: Tensor,
+    *,
+    beta: float = 0.999,
+    row_weights: Tensor | None = None,
+) -> Tensor:
     """Binary cross-entropy with a label's weight ∝ (1 − β)/(1 − β^n_c), the inverse of its effective number.
 
     Parameters
@@ -121,6 +166,7 @@ def class_balanced(logits: Tensor, targets: Tensor, counts: Tensor, *, beta: flo
         A label without a positive counts as if it had one.
     beta : float
         β in [0, 1).
+    row_weights : Tensor, shape (n,), optional
 
     Returns
     -------
@@ -136,7 +182,9 @@ def class_balanced(logits: Tensor, targets: Tensor, counts: Tensor, *, beta: flo
     tensor(0.6931)
     """
     weight = (1 - beta) / (1 - beta ** counts.clamp_min(1).to(logits))
-    return binary_cross_entropy_with_logits(logits, targets, weight=weight / weight.mean())
+    weight = weight / weight.mean()
+    loss = binary_cross_entropy_with_logits(logits, targets, weight=weight, reduction="none")
+    return expectation(loss, row_weights)
 
 
 def distribution_balanced(
@@ -150,6 +198,7 @@ def distribution_balanced(
     mu: float = 0.3,
     negative_scale: float = 5.0,
     kappa: float = 0.05,
+    row_weights: Tensor | None = None,
 ) -> Tensor:
     """Distribution-balanced loss: re-balanced weights and negative-tolerant regularisation.
 
@@ -169,6 +218,7 @@ def distribution_balanced(
         λ.
     kappa : float
         κ.
+    row_weights : Tensor, shape (n,), optional
 
     Returns
     -------
@@ -189,7 +239,7 @@ def distribution_balanced(
     weight = alpha + torch.sigmoid(beta * (1 / n_c / repeats - mu))
     shifted = logits - kappa * torch.log(n_instances / n_c - 1)
     negative = softplus(negative_scale * shifted) / negative_scale
-    return (weight * torch.where(targets > 0, softplus(-shifted), negative)).mean()
+    return expectation(weight * torch.where(targets > 0, softplus(-shifted), negative), row_weights)
 
 
 def loss_of(name: LossName, counts: Tensor, n_instances: int) -> Loss:
@@ -203,7 +253,7 @@ def loss_of(name: LossName, counts: Tensor, n_instances: int) -> Loss:
 
     Returns
     -------
-    callable
+    Loss
 
     Examples
     --------
@@ -211,7 +261,7 @@ def loss_of(name: LossName, counts: Tensor, n_instances: int) -> Loss:
     tensor(0.6931)
     """
     losses: dict[LossName, Loss] = {
-        "bce": binary_cross_entropy_with_logits,
+        "bce": cross_entropy,
         "positive_weight": partial(positive_weight, counts=counts, n_instances=n_instances),
         "focal": focal,
         "asymmetric": asymmetric,

@@ -16,7 +16,6 @@ from collections.abc import Sequence
 from typing import Any, cast
 
 import torch
-from accelerate.utils import broadcast
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
@@ -148,6 +147,8 @@ def dealt_parameters(module: nn.Module) -> dict[str, nn.Parameter]:
 
 def _whole(head: DealtHead) -> nn.Linear:
     """The head that its keeper has, on every process."""
+    from accelerate.utils import broadcast
+
     state = processes()
     like = head.weight
     size = head.in_features, head.out_features

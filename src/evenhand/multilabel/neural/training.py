@@ -17,7 +17,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from accelerate.utils import broadcast
 from torch import Tensor
 
 from evenhand import __version__
@@ -34,7 +33,8 @@ from evenhand.multilabel.neural.checkpoint import (
 from evenhand.multilabel.neural.evaluation import Examples, Metric, player_logits, record
 from evenhand.multilabel.neural.losses import LossName, loss_of
 from evenhand.multilabel.neural.network import TeamNetwork
-from evenhand.multilabel.neural.processes import agreed, processes
+from evenhand.multilabel.neural.processes import agreed, processes, take_from_the_first
+from evenhand.multilabel.neural.schedule import Schedule, scheduler
 from evenhand.multilabel.neural.shards import check_deal, deal_heads, gather_heads
 from evenhand.multilabel.resuming import digest
 
@@ -65,6 +65,8 @@ class Settings:
     checkpoint_steps: int | None
     checkpoint_minutes: float | None
     seed: int
+    schedule: Schedule = "constant"
+    schedule_warmup: float = 0.0
 
 
 def curiosity_share(epoch: int, settings: Settings) -> float:
@@ -97,6 +99,8 @@ def train(
     held_out: Examples,
     settings: Settings,
     *,
+    row_weights: npt.NDArray[np.float64] | None = None,
+    label_rarity: npt.NDArray[np.float64] | None = None,
     device: torch.device | None = None,
     checkpoint: Path | None = None,
     log: Path | None = None,
@@ -113,6 +117,11 @@ def train(
     examples, held_out : Examples
         To learn from, and to decide by when to stop.
     settings : Settings
+    row_weights : ndarray, shape (n,), optional
+        Weights ≥ 0, not all 0, of the instances that are learned from. The game is about their weighted mean,
+        so that a factor common to all changes nothing; weights that are all the same are none.
+    label_rarity : ndarray, shape (K,), optional
+        ρ. None: by the instances that are learned from.
     device : torch.device, optional
         None: Accelerate's choice.
     checkpoint : Path, optional
@@ -138,7 +147,19 @@ def train(
     FolderError
         If the checkpoint is of another training, or damaged.
     """
-    run = _Run(network, tuple(views), examples, held_out, settings, device, checkpoint, log, on_step)
+    run = _Run(
+        network,
+        tuple(views),
+        examples,
+        held_out,
+        settings,
+        row_weights,
+        label_rarity,
+        device,
+        checkpoint,
+        log,
+        on_step,
+    )
     return run.play()
 
 
@@ -152,6 +173,8 @@ class _Run:
         examples: Examples,
         held_out: Examples,
         settings: Settings,
+        row_weights: npt.NDArray[np.float64] | None,
+        label_rarity: npt.NDArray[np.float64] | None,
         device: torch.device | None,
         checkpoint: Path | None,
         log: Path | None,
@@ -165,14 +188,16 @@ class _Run:
         n, n_labels = examples.labels.shape
         self.n_batches = -(-n // settings.batch_size)
         self._check_sizes(n)
+        self.counts = np.bincount(examples.labels.indices, minlength=n_labels)
+        known = label_rarity is not None
+        rho = torch.from_numpy(label_rarity) if known else game.rarity(torch.from_numpy(self.counts), n)
+        dtype = torch.promote_types(network.dtype, torch.float32)
+        self.rarity = rho.to(self.device, dtype)
+        self.row_weights = _relative(row_weights)
         self.saved = None if checkpoint is None else self._open(checkpoint)
         if settings.shard_heads:
             deal_heads(network.heads)
         network.to(self.device)
-        self.counts = np.bincount(examples.labels.indices, minlength=n_labels)
-        rho = game.rarity(torch.from_numpy(self.counts), n)
-        dtype = torch.promote_types(network.dtype, torch.float32)
-        self.rarity = rho.to(self.device, dtype)
         self.optimizer = _optimizer(network, settings)
         self.ascent = Ascent(network, self.optimizer, self.rarity, self._autocast)
         self.progress = Progress(0, 0, 0.0, 0.0, [], {}, -1)
@@ -204,6 +229,9 @@ class _Run:
         for part, given in (("training", self.examples), ("held-out", self.held_out)):
             data |= {f"{part} view {name!r}": c.digest() for name, c in given.inputs.columns.items()}
             data[f"{part} labels"] = digest(given.labels)
+        if self.row_weights is not None:
+            data["training row weights"] = digest(self.row_weights)
+        data["rarity"] = digest(self.rarity.cpu().numpy())
         data["owners"] = digest(self.network.owners.cpu().numpy())
         data["starting weights"] = digest(
             np.concatenate([a.ravel().astype(np.float64) for a in module_arrays(self.network).values()])
@@ -224,6 +252,10 @@ class _Run:
             self.progress, states = found
             set_random_states(states)
             self.started -= self.progress.seconds
+        settings, steps = self.settings, self.settings.epochs * self.n_batches
+        self.rates = scheduler(
+            self.optimizer, steps, settings.schedule, settings.schedule_warmup, self._steps_done()
+        )
         self.network.train()
         while self.progress.epoch < self.settings.epochs and not self._is_stale():
             self._play_epoch()
@@ -245,7 +277,8 @@ class _Run:
             if step < progress.step:
                 continue
             value = self.ascent.step(list(self._parts(rows)), objective, self.settings.update)
-            self._share_buffers()
+            self.rates.step()
+            take_from_the_first(self.network.encoders.buffers())  # running means, as of batch normalisation
             if not np.isfinite(value):
                 raise FloatingPointError(
                     f"the potential is {value} in epoch {progress.epoch}, step {step};"
@@ -281,13 +314,13 @@ class _Run:
             columns = [self.examples.inputs.columns[view].take(rows) for view in self.views]
             tensors = [e.tensors(c) for e, c in zip(self.network.encoders, columns)]  # type: ignore[operator]
             targets = torch.from_numpy(self.examples.labels[rows].toarray()).to(self.rarity)
-            yield Part(tensors, targets, len(rows) / len(batch))
-
-    def _share_buffers(self) -> None:
-        """Give all processes the first one's running means, as of batch normalisation."""
-        if self.process.num_processes > 1:
-            for buffer in self.network.encoders.buffers():
-                buffer.copy_(broadcast(buffer))
+            if self.row_weights is None:
+                yield Part(tensors, targets, len(rows) / len(batch))
+                continue
+            # By the number of instances, not by the batch's weight: light batches count for less.
+            weights = self.row_weights[rows]
+            share = float(weights.sum()) / len(batch)
+            yield Part(tensors, targets, share, torch.from_numpy(weights).to(self.rarity))
 
     def _record_epoch(self) -> None:
         progress, settings = self.progress, self.settings
@@ -324,14 +357,15 @@ class _Run:
         better = self.progress.best_epoch < 0 or figures[-1] > figures[self.progress.best_epoch]
         return agreed(better)
 
+    def _steps_done(self) -> int:
+        return self.progress.epoch * self.n_batches + self.progress.step
+
     def _is_due(self) -> bool:
         settings = self.settings
         if self.saved is None:
             return False
-        if settings.checkpoint_steps is not None:
-            done = self.progress.epoch * self.n_batches + self.progress.step
-            if done % settings.checkpoint_steps == 0:
-                return True
+        if settings.checkpoint_steps is not None and self._steps_done() % settings.checkpoint_steps == 0:
+            return True
         if settings.checkpoint_minutes is None:
             return False
         late = time.perf_counter() - self.written >= 60 * settings.checkpoint_minutes
@@ -343,6 +377,14 @@ class _Run:
         self.progress.seconds = time.perf_counter() - self.started
         self.saved.write(self.network, self.optimizer, self.progress, random_states())
         self.written = time.perf_counter()
+
+
+def _relative(row_weights: npt.NDArray[np.float64] | None) -> npt.NDArray[np.float64] | None:
+    """Weights of mean 1; None where all are the same."""
+    if row_weights is None or (row_weights == row_weights[0]).all():
+        return None
+    relative: npt.NDArray[np.float64] = row_weights / row_weights.mean()
+    return relative
 
 
 def _optimizer(network: TeamNetwork, settings: Settings) -> torch.optim.AdamW:
