@@ -175,6 +175,7 @@ def _settings(rules: game.Rules, rule: NeuralRule, seed: int) -> Settings:
         encoder_learning_rate=rule.learning_rate,
         weight_decay=rule.weight_decay,
         bfloat16=False,
+        shard_heads=False,
         monitor="map",  # fusion sets its scale, so what counts is how it ranks
         patience=rule.patience,
         checkpoint_steps=None,
