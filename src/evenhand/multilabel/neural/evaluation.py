@@ -70,10 +70,13 @@ def player_logits(
     -------
     Tensor of float32 or float64, shape (N, n, K), on the CPU
     """
-    state = processes()
-    shares = np.array_split(np.arange(len(inputs)), state.num_processes if shared_out else 1)
-    mine = shares[state.process_index if shared_out else 0]
-    largest = len(shares[0])  # as many pieces on every process: dealt heads are called together
+    mine = np.arange(len(inputs))
+    largest = len(mine)
+    if shared_out:
+        state = processes()
+        shares = np.array_split(mine, state.num_processes)
+        mine = shares[state.process_index]
+        largest = len(shares[0])  # as many pieces on every process: dealt heads are called together
     was_training = network.training
     network.eval()
     dtype = torch.promote_types(network.dtype, torch.float32)
