@@ -70,14 +70,13 @@ def player_logits(
     -------
     Tensor of float32 or float64, shape (N, n, K), on the CPU
     """
-    shares, at = [np.arange(len(inputs))], 0
+    mine = np.arange(len(inputs))
+    largest = len(mine)
     if shared_out:
         state = processes()
-        shares, at = np.array_split(shares[0], state.num_processes), state.process_index
-    mine, largest = (
-        shares[at],
-        len(shares[0]),
-    )  # as many pieces on every process: dealt heads are called together
+        shares = np.array_split(mine, state.num_processes)
+        mine = shares[state.process_index]
+        largest = len(shares[0])  # as many pieces on every process: dealt heads are called together
     was_training = network.training
     network.eval()
     dtype = torch.promote_types(network.dtype, torch.float32)

@@ -156,7 +156,8 @@ def _whole(head: DealtHead) -> nn.Linear:
     with torch.no_grad():
         for mine, there in zip(head.parameters(), whole.parameters()):
             sent = (mine if head.keeper == state.process_index else there).to(state.device)
-            there.copy_(broadcast(sent, from_process=head.keeper))
+            torch.distributed.broadcast(sent, head.keeper)
+            there.copy_(sent)
             there.requires_grad_(mine.requires_grad)
     return whole
 
