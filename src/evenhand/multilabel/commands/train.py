@@ -18,6 +18,7 @@ from evenhand.multilabel.extreme.estimator import ExtremeGameClassifier
 from evenhand.multilabel.model_io import Model, save_model
 from evenhand.multilabel.neural.encoders import PretrainedText
 from evenhand.multilabel.neural.estimator import NeuralGameClassifier
+from evenhand.multilabel.neural.processes import processes
 from evenhand.multilabel.splitting import group_split
 from evenhand.multilabel.text_views import TextViews
 from evenhand.multilabel.views import Views
@@ -147,6 +148,7 @@ def _neural_classifier(
         given["encoder_learning_rate"] = _FINE_TUNING
     classifier = NeuralGameClassifier(**given, checkpoint=str(partial), verbose=True)
     classifier.check_options()
+    processes()  # says what is missing before the data are read
     return classifier
 
 

@@ -147,7 +147,6 @@ def dealt_parameters(module: nn.Module) -> dict[str, nn.Parameter]:
 
 def _whole(head: DealtHead) -> nn.Linear:
     """The head that its keeper has, on every process."""
-    from accelerate.utils import broadcast
 
     state = processes()
     like = head.weight
