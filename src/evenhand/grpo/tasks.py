@@ -24,6 +24,8 @@ import datasets
 import polars as pl
 
 from evenhand.grpo.answers import after_hashes, last_boxed
+from evenhand.gzipped import open_bytes
+from evenhand.strict_json import each_once
 
 AnswerForm: TypeAlias = Literal["whole", "hashes", "boxed"]
 """Where the answer stands in its field: the whole field, after the last `####`, or in the last box."""
@@ -257,7 +259,7 @@ def _rows(path: Path, fields: list[str]) -> Iterator[tuple[int, str, Mapping[str
 def _json_rows(path: Path) -> Iterator[tuple[int, str, Mapping[str, Any]]]:
     number = 0
     try:
-        with gzip.open(path) if path.name.endswith(".gz") else open(path, "rb") as file:
+        with open_bytes(path) as file:
             for number, line in enumerate(file, 1):
                 yield number, f"{path}:{number}", _json_object(line, path, number)
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
@@ -270,8 +272,10 @@ def _json_object(line: bytes, path: Path, number: int) -> Mapping[str, Any]:
     if number == 1:
         line = line.removeprefix(b"\xef\xbb\xbf")
     try:
-        row = json.loads(line)
-    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+        row = json.loads(line, object_pairs_hook=each_once)
+        if b"\\u" in line:  # half a surrogate pair is JSON, but no text
+            json.dumps(row, ensure_ascii=False).encode()
+    except (ValueError, RecursionError) as error:
         what = "blank line; take it out" if not line.strip() else f"not one JSON object a line ({error})"
         raise TaskError(f"{path}:{number}: {what}") from error
     if not isinstance(row, dict):
