@@ -118,14 +118,39 @@ class NeuralCheckpoint(ResumableFolder):
         try:
             load_arrays(network, entry(state, "network", dict))
             known = optimizer.state_dict()
-            known["state"] = {
-                int(number): {name: torch.from_numpy(np.array(value)) for name, value in slot.items()}
-                for number, slot in entry(state, "optimizer", dict).items()
-            }
+            known["state"] = _slots(entry(state, "optimizer", dict), optimizer)
             optimizer.load_state_dict(known)
-            return Progress(**entry(state, "progress", dict)), entry(state, "rng", dict)
-        except (ValueError, TypeError, AttributeError, KeyError) as error:
+            return _progress(entry(state, "progress", dict)), entry(state, "rng", dict)
+        except (ValueError, TypeError, AttributeError, KeyError, RuntimeError) as error:
             raise FolderError(f"{place}: {error}; delete {self.folder} to start anew") from error
+
+
+def _slots(state: dict[str, Any], optimizer: torch.optim.Optimizer) -> dict[int, dict[str, Tensor]]:
+    """What the optimizer keeps of each weight: numbers, or as many as there are weights."""
+    weights = [weight for group in optimizer.param_groups for weight in group["params"]]
+    slots = {}
+    for number, slot in state.items():
+        if not (number.isdecimal() and len(number) < 10 and int(number) < len(weights)):
+            raise FolderError(f"the optimizer has no weight {number[:80]!r}")
+        shape = tuple(weights[int(number)].shape)
+        for name in slot:
+            value = entry(slot, name, np.ndarray)
+            if value.shape and value.shape != shape:
+                raise FolderError(f"the optimizer's {name!r} is of shape {value.shape}, not {shape}")
+        slots[int(number)] = {name: torch.from_numpy(np.array(value)) for name, value in slot.items()}
+    return slots
+
+
+def _progress(state: dict[str, Any]) -> Progress:
+    types = {"epoch": int, "step": int, "potential_sum": float, "seconds": float, "history": list}
+    progress = Progress(
+        **{name: entry(state, name, kind) for name, kind in types.items()},
+        best=entry(state, "best", dict),
+        best_epoch=entry(state, "best_epoch", int),
+    )
+    if not -1 <= progress.best_epoch < max(1, len(progress.history)):
+        raise FolderError(f"the best epoch is {progress.best_epoch} of {len(progress.history)}")
+    return progress
 
 
 def module_arrays(module: torch.nn.Module) -> Arrays:

@@ -7,14 +7,18 @@ from collections.abc import Mapping
 from typing import Any, get_args
 
 import numpy as np
+import torch
 from sklearn.utils.validation import check_is_fitted
 
 from evenhand.multilabel.decoding import PooledCalibration, decoders_from_states
 from evenhand.multilabel.model_io import check_size
 from evenhand.multilabel.neural.checkpoint import load_arrays, module_arrays
 from evenhand.multilabel.neural.encoders import (
+    BagEncoder,
+    DenseEncoder,
     Encoder,
     Recipe,
+    TextEncoder,
     encoder_from_state,
     encoder_state,
     recipe_from_state,
@@ -36,6 +40,8 @@ from evenhand.multilabel.storage import (
 
 _KIND = Kind("evenhand neural model", 1, "model.json")
 _NOT_OF_THE_MODEL = {"checkpoint", "log", "device", "encoders"}  # the encoders are kept apart
+
+_SIZED = (BagEncoder.__name__, DenseEncoder.__name__, TextEncoder.__name__)  # whose options are any sizes
 
 Encoders = Recipe | Mapping[str, Recipe] | None
 
@@ -180,14 +186,28 @@ def _network_from(state: dict[str, Any], model: NeuralGameClassifier, n_labels: 
         raise FolderError("the players, encoders and views do not fit together; the file is damaged")
     if not all(type(e) is int and 0 <= e < len(states) for e in encoder_of):
         raise FolderError("a player reads an encoder that there is not; the file is damaged")
+    arrays = entry(state, "network", dict)
+    for number, one in enumerate(states):
+        _check_sizes(one, arrays, f"encoders.{number}.")
     encoders = [
         _encoder_from(one, model.encoders, view, model) for one, view in zip(states, model.encoder_views_)
     ]
     network = TeamNetwork(encoders, encoder_of, owners)
-    load_arrays(network, entry(state, "network", dict))
+    load_arrays(network, arrays)
     if not np.array_equal(network.owners.numpy(), owners):
         raise FolderError("the network has other owners than the model; the file is damaged")
     return network.eval()
+
+
+def _check_sizes(state: Any, arrays: dict[str, Any], prefix: str) -> None:
+    """Refuse an encoder whose weights are not there, before memory is taken for them."""
+    if entry(state, "kind", str) not in _SIZED:
+        return
+    with torch.device("meta"):
+        outline = encoder_from_state(state, None)
+    for name, weight in outline.state_dict().items():
+        dtype = str(weight.dtype).removeprefix("torch.")
+        array_entry(arrays, prefix + name, [dtype], tuple(weight.shape))
 
 
 def _encoder_from(state: Any, recipes: Encoders, view: str, model: NeuralGameClassifier) -> Encoder:
