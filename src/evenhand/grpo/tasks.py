@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import difflib
 import gzip
+import itertools
 import json
 import math
 import os
@@ -24,7 +25,7 @@ import datasets
 import polars as pl
 
 from evenhand.grpo.answers import after_hashes, last_boxed
-from evenhand.gzipped import open_bytes
+from evenhand.gzipped import most_unpacked, open_bytes
 from evenhand.strict_json import each_once
 
 AnswerForm: TypeAlias = Literal["whole", "hashes", "boxed"]
@@ -33,6 +34,8 @@ AnswerForm: TypeAlias = Literal["whole", "hashes", "boxed"]
 BOXED_INSTRUCTION = r"Please reason step by step, and put your final answer within \boxed{}."
 TAGS_INSTRUCTION = "Put your final answer between <answer> and </answer>."
 
+_PLACE_BYTES = 64  # that a text takes up beside its letters
+_MOST_NAMED = 20  # fields in a message
 _UNBRACED_BOX = re.compile(r"\\boxed\s+([^\s$]+)")
 
 
@@ -289,13 +292,21 @@ def _parquet_rows(path: Path, fields: list[str]) -> Iterator[tuple[int, str, Map
         table = pl.read_parquet(path, columns=present)
     except (OSError, pl.exceptions.PolarsError) as error:
         raise TaskError(f"{path}: cannot be read as Parquet ({error})") from error
+    left = most = most_unpacked(path)
     for number, row in enumerate(table.iter_rows(named=True), 1):
+        left -= sum(_PLACE_BYTES + len(str(value)) for value in row.values())
+        if left < 0:
+            raise TaskError(
+                f"{path}: unpacks to more than {most:,} bytes, the bound for a file of its size; if you trust"
+                " it, write it as .jsonl"
+            )
         yield number, f"{path}: row {number}", row
 
 
 def _field(row: Mapping[str, Any], field: str, place: str) -> Any:
     if field not in row:
-        there = ", ".join(map(repr, row)) or "none of those asked for"
+        there = ", ".join(f"{name!r:.60}" for name in itertools.islice(row, _MOST_NAMED))
+        there = there or "none of those asked for"
         raise TaskError(f"{place}: no field {field!r}; there are {there}")
     return row[field]
 
