@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from numbers import Integral, Real
 from typing import Any
-
-import numpy as np
 
 
 def check_choice(name: str, value: Any, known: Sequence[str]) -> None:
@@ -28,7 +27,7 @@ def check_number(name: str, value: Any, *, above_zero: bool) -> None:
     ValueError
     """
     try:
-        sound = isinstance(value, Real) and np.isfinite(float(value)) and value >= 0
+        sound = isinstance(value, Real) and 0 <= float(value) < math.inf
     except OverflowError:  # a whole number that no float holds
         sound = False
     if not sound or (above_zero and value == 0):
@@ -54,7 +53,7 @@ def check_seed(value: Any) -> None:
     ------
     ValueError
     """
-    if not isinstance(value, Integral) or not 0 <= value < 1 << 32:
+    if not isinstance(value, Integral) or not 0 <= int(value) < 1 << 32:
         raise ValueError(
             f"random_state must be a whole number of at least 0 and at most {(1 << 32) - 1}, not {value!r}"
         )

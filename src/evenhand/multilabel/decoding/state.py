@@ -169,7 +169,7 @@ def as_dense_scores(scores: Any, shape: tuple[int, int]) -> npt.NDArray[Any]:
         )
     dense: npt.NDArray[Any] = np.asarray(as_scores(scores, shape=shape))
     if dense.dtype == np.float64 and max(dense.max(), -dense.min()) > _FAR:
-        return np.clip(dense, -_FAR, _FAR)
+        dense = np.clip(dense, -_FAR, _FAR)
     return dense
 
 

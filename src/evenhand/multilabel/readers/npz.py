@@ -89,7 +89,9 @@ def _load(path: PathLike) -> sparse.csr_array[Any]:
     except OSError as error:
         raise DataError(f"{path}: {error.strerror or error}") from error
     except Exception as error:  # whatever zipfile, NumPy and SciPy say of a file that is not sound
-        raise DataError(f"{path}: not a sound .npz matrix of scipy.sparse.save_npz ({error})") from error
+        raise DataError(
+            f"{path}: not a sound .npz matrix of scipy.sparse.save_npz ({error!s:.300})"
+        ) from error
 
 
 def _unpacked_size(path: PathLike) -> int:

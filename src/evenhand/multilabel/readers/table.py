@@ -200,7 +200,7 @@ def _load_csv(path: PathLike, columns: list[str], delimiter: str) -> pl.DataFram
     except PolarsError as error:
         _csv_rows(path, delimiter)
         hint = "a field with a double quote in it has to stand in double quotes, with its own ones doubled"
-        raise DataError(f"{path}: the table cannot be read ({error}); {hint}") from error
+        raise DataError(f"{path}: the table cannot be read ({error!s:.300}); {hint}") from error
     # polars fills a row that is short, or blank, with empty fields: look again where the last field is empty.
     return table.head(_csv_rows(path, delimiter)) if ragged.item() else table
 
@@ -244,7 +244,7 @@ def _collect(path: PathLike, frame: pl.LazyFrame) -> pl.DataFrame:
     try:
         return frame.collect()
     except PolarsError as error:
-        raise DataError(f"{path}: not a sound Parquet file ({error})") from error
+        raise DataError(f"{path}: not a sound Parquet file ({error!s:.300})") from error
     except OSError as error:
         raise DataError(f"{path}: {error.strerror or error}") from error
 
