@@ -3,6 +3,8 @@ import re
 
 import pytest
 
+collect_ignore = ["fuzz_readers.py"]  # a command, which needs atheris
+
 
 @pytest.fixture
 def write(tmp_path):

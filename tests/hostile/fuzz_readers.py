@@ -4,7 +4,7 @@
 
 The first argument is what is read; the rest is libFuzzer's. Whatever is neither read nor refused by an error
 of ours, or takes more than 5 seconds or 2 GB, is written to a file crash-…, timeout-… or oom-…, which the
-same command reads again.
+same command reads again. It starts from a good file of its kind.
 
 Bytes go in as a file, but for "model": these are a model's JSON, beside the arrays of a sound one. The
 parsers of XMC text and svmlight run without numba here, as coverage sees Python only.
@@ -12,6 +12,7 @@ parsers of XMC text and svmlight run without numba here, as coverage sees Python
 
 from __future__ import annotations
 
+import gzip
 import io
 import os
 import shutil
@@ -26,6 +27,10 @@ os.environ["NUMBA_DISABLE_JIT"] = "1"
 import atheris
 
 with atheris.instrument_imports(include=["evenhand", "gzip", "zipfile"]):
+    import numpy as np
+    import polars as pl
+    from scipy import sparse
+
     from evenhand.grpo.tasks import TaskError, read_tasks
     from evenhand.multilabel.data import DataError
     from evenhand.multilabel.datasets import make_long_tail
@@ -36,11 +41,18 @@ with atheris.instrument_imports(include=["evenhand", "gzip", "zipfile"]):
     from evenhand.multilabel.views import TextViews
 
 FOLDER = Path(tempfile.mkdtemp(prefix="evenhand-fuzz-"))
+SEEDS = FOLDER / "seeds"
 TABLE = {"text": "t", "tags": "g", "id": "i"}
+XMC = b"3 4 5\n0,3 0:0.5 2:1e-3\n 3:-.2\n4\n"
+ARFF = b"@relation r\n@attribute wet {0,1}\n@attribute 'o l d' numeric\n@data\n1,0.5\n{0 1}\n"
+XML = b'<?xml version="1.0"?><labels><label name="wet"/></labels>'
+
+Run = Callable[[bytes], None]
 
 
-def file(name: str, call: Callable[[Path], object]) -> Callable[[bytes], None]:
+def file(name: str, seed: bytes, call: Callable[[Path], object]) -> Run:
     """What reads bytes as a file of this name."""
+    (SEEDS / "good").write_bytes(seed)
 
     def run(content: bytes) -> None:
         (FOLDER / name).write_bytes(content)
@@ -50,35 +62,46 @@ def file(name: str, call: Callable[[Path], object]) -> Callable[[bytes], None]:
     return run
 
 
-def arff() -> Callable[[bytes], None]:
-    (FOLDER / "a.xml").write_text('<labels><label name="wet"/><label name="old"/></labels>')
-    return file("a.arff", read)
+def table(name: str, seed: bytes) -> Run:
+    """What reads bytes as a table."""
+    return file(name, seed, lambda path: read(path, **TABLE))
 
 
-def xml() -> Callable[[bytes], None]:
-    (FOLDER / "a.arff").write_text("@attribute wet {0,1}\n@attribute f numeric\n@data\n1,0.5\n")
-    return file("a.xml", lambda path: read(FOLDER / "a.arff"))
+def parquet() -> Run:
+    """What reads bytes as Parquet."""
+    good = io.BytesIO()
+    pl.DataFrame({"t": ["x", None], "g": [["a", "b"], []], "i": [1, 2]}).write_parquet(good)
+    return table("a.parquet", good.getvalue())
 
 
-def npz() -> Callable[[bytes], None]:
-    import numpy as np
-    from scipy import sparse
+def arff() -> Run:
+    """What reads bytes as ARFF."""
+    (FOLDER / "a.xml").write_bytes(XML)
+    return file("a.arff", ARFF, read)
 
+
+def xml() -> Run:
+    """What reads bytes as the XML beside an ARFF file."""
+    (FOLDER / "a.arff").write_bytes(ARFF)
+    return file("a.xml", XML, lambda path: read(FOLDER / "a.arff"))
+
+
+def npz() -> Run:
+    """What reads bytes as a SciPy matrix."""
     good = io.BytesIO()
     sparse.save_npz(good, sparse.csr_array(np.eye(2)))
     (FOLDER / "Y.npz").write_bytes(good.getvalue())
-    return file("X.npz", lambda path: read(path, y_path=FOLDER / "Y.npz"))
+    return file("X.npz", good.getvalue(), lambda path: read(path, y_path=FOLDER / "Y.npz"))
 
 
-def model() -> Callable[[bytes], None]:
+def model() -> Run:
+    """What reads bytes as the JSON of a model."""
     data = make_long_tail(60, 6, 30, labels_per_instance=1.5, seed=0)
     texts = [" ".join(f"w{column}" for column in data.X[[row]].indices) for row in range(60)]
     views = TextViews(("words",))
     classifier = CuriosityGameClassifier(tolerance=0.3, n_folds=2).fit(views.fit_transform(texts), data.Y)
     save_model(Model(classifier, views), FOLDER / "model")
-    (FOLDER / "seeds").mkdir()
-    shutil.copy(FOLDER / "model" / "model.json", FOLDER / "seeds")
-    print(f"A sound model's JSON to start from: {FOLDER / 'seeds'}", file=sys.stderr)
+    shutil.copy(FOLDER / "model" / "model.json", SEEDS / "good")
 
     def run(content: bytes) -> None:
         (FOLDER / "model" / "model.json").write_bytes(content)
@@ -88,18 +111,18 @@ def model() -> Callable[[bytes], None]:
     return run
 
 
-TARGETS: dict[str, Callable[[], Callable[[bytes], None]]] = {
-    "xmc": lambda: file("a.txt", read),
-    "xmc.gz": lambda: file("a.txt.gz", read),
-    "svmlight": lambda: file("a.svm", read),
-    "csv": lambda: file("a.csv", lambda path: read(path, **TABLE)),
-    "tsv": lambda: file("a.tsv", lambda path: read(path, **TABLE)),
-    "jsonl": lambda: file("a.jsonl", lambda path: read(path, **TABLE)),
-    "parquet": lambda: file("a.parquet", lambda path: read(path, **TABLE)),
+TARGETS: dict[str, Callable[[], Run]] = {
+    "xmc": lambda: file("a.txt", XMC, read),
+    "xmc.gz": lambda: file("a.txt.gz", gzip.compress(XMC), read),
+    "svmlight": lambda: file("a.svm", b"# head\n3,7 1:0.5 3:1 # first\n 2:2\n7#\n", read),
+    "csv": lambda: table("a.csv", b't,g,i\n"x, ""y""\nz",a,1\n,"b,c",2\n'),
+    "tsv": lambda: table("a.tsv", b"t\tg\ti\nx\ta,b\t1\ny\t\t2\n"),
+    "jsonl": lambda: table("a.jsonl", b'{"t": "x", "g": ["a"], "i": 1}\n{"t": null, "g": [], "i": 2}\n'),
+    "parquet": parquet,
     "arff": arff,
     "xml": xml,
     "npz": npz,
-    "tasks": lambda: file("t.jsonl", read_tasks),
+    "tasks": lambda: file("t.jsonl", b'{"prompt": "1+1?", "answer": ["2"]}\n', read_tasks),
     "model": model,
 }
 
@@ -108,13 +131,14 @@ def main() -> None:
     """Fuzz what the first argument names."""
     if len(sys.argv) < 2 or sys.argv[1] not in TARGETS:
         sys.exit(f"give one of {', '.join(TARGETS)}")
+    SEEDS.mkdir()
     run = TARGETS[sys.argv.pop(1)]()
-    try:
-        atheris.Setup([sys.argv[0], "-timeout=5", "-rss_limit_mb=2048", *sys.argv[1:]], run)
-        atheris.Fuzz()
-    finally:
-        shutil.rmtree(FOLDER, ignore_errors=True)
+    atheris.Setup([sys.argv[0], "-timeout=5", "-rss_limit_mb=2048", *sys.argv[1:], str(SEEDS)], run)
+    atheris.Fuzz()
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    finally:
+        shutil.rmtree(FOLDER, ignore_errors=True)
