@@ -13,6 +13,8 @@ deflate packs a run of one byte a thousand times denser."""
 FREE_BYTES = 1 << 26
 """Up to here, a packed file may unpack to as many times its size as it likes."""
 
+_BUFFER = 1 << 17
+
 
 def most_unpacked(path: str | os.PathLike[str]) -> int:
     """How many bytes a packed file may unpack to.
@@ -61,7 +63,7 @@ def open_bytes(path: str | os.PathLike[str]) -> BinaryIO:
     [b'one\\n', b'two\\n']
     """
     if os.fspath(path).endswith(".gz"):
-        return cast("BinaryIO", io.BufferedReader(_Bounded(path)))
+        return cast("BinaryIO", io.BufferedReader(_Bounded(path), _BUFFER))
     return open(path, "rb")
 
 

@@ -8,7 +8,8 @@ import pytest
 import torch
 from scipy import sparse
 
-from evenhand.multilabel import _kernels
+from evenhand.grpo import aggregation
+from evenhand.multilabel import _kernels, game
 from evenhand.multilabel.decoding import (
     GlobalThreshold,
     IsotonicCalibration,
@@ -210,6 +211,36 @@ def test_log_odds_of_certain_labels_are_finite():
     assert np.isfinite(scores).all()
     assert scores[0, 0] < -80
     assert scores[0, 1] > 15
+
+
+# --- half precision in torch -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("space", ["logit", "probability"])
+@pytest.mark.parametrize("pay", ["log_likelihood", "squared_hinge", "soft_macro_f1"])
+def test_the_game_in_half_precision(dtype, space, pay):
+    logits = torch.tensor([[[30.0, -30, 0]], [[-30, 30, 1e-3]]], dtype=dtype, requires_grad=True)
+    targets, owners = torch.tensor([[1, 1, 0]], dtype=dtype), torch.ones(2, 3, dtype=torch.bool)
+    half = torch.full((2, 3), 0.5, dtype=dtype)
+    team = game.Team(half, owners, torch.tensor([1, 0.5, 0], dtype=dtype))
+    for curiosity in ("success", "divergence"):
+        rules = game.Rules(pay, curiosity, 1.0, 1.0, 0.5, space)
+        value = game.potential(logits, targets, team, rules)
+        (slope,) = torch.autograd.grad(value, logits)
+        assert value.isfinite()
+        assert slope.isfinite().all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("form", ["lambda", "power"])
+def test_token_preferences_in_half_precision(dtype, form):
+    lengths, ids = torch.tensor([1, 200, 60_000, 7]), torch.tensor([0, 0, 0, 0])
+    exact = aggregation.response_weights(form, lengths.double(), ids, lam=1.0)
+    bases = aggregation.length_bases(form, lengths.double(), ids).to(dtype)[None]
+    weights = aggregation.preference_weights(form, bases, 1.0)
+    assert torch.allclose(weights[0].double(), exact, atol=0.05)
+    assert aggregation.preference_slopes(form, bases, 1.0).isfinite().all()
 
 
 # --- 2^31 stored values ----------------------------------------------------------------------------------

@@ -66,8 +66,6 @@ def read_table(
 
     Notes
     -----
-    A gzip or Parquet file may unpack to 64 MiB or 200 times its size, whichever is more.
-
     A Parquet file is read in pieces: memory holds the texts and tags, not the table besides. Other tables are
     read whole.
 

@@ -16,8 +16,7 @@ def read_xmc(path: PathLike, *, label_names: PathLike | Sequence[str] | None = N
     Parameters
     ----------
     path : path-like
-        The file, plain or gzipped (.gz, which may unpack to 64 MiB or 200 times its size). Label and feature
-        ids count from 0.
+        The file, plain or gzipped (.gz). Label and feature ids count from 0.
     label_names : path-like or sequence of str, optional
         The L names, or a text file with one a line. Without it the names are the ids, of at most 16,777,216
         labels.
