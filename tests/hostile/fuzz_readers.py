@@ -13,6 +13,7 @@ sees nothing of modules with compiled loops, such as that of XMC text and svmlig
 from __future__ import annotations
 
 import gzip
+import hashlib
 import io
 import shutil
 import sys
@@ -137,8 +138,16 @@ def main() -> None:
     if len(sys.argv) < 2 or sys.argv[1] not in TARGETS:
         sys.exit(f"give one of {', '.join(TARGETS)}")
     SEEDS.mkdir()
-    run = TARGETS[sys.argv.pop(1)]()
-    run((SEEDS / "good").read_bytes())  # compiles, so that the first input is not late
+    call = TARGETS[sys.argv.pop(1)]()
+    call((SEEDS / "good").read_bytes())  # compiles, so that the first input is not late
+
+    def run(content: bytes) -> None:
+        try:
+            call(content)
+        except BaseException:  # libFuzzer does not always come to it where other threads are running
+            Path(f"crash-{hashlib.sha1(content).hexdigest()}").write_bytes(content)
+            raise
+
     atheris.Setup([sys.argv[0], "-timeout=5", "-rss_limit_mb=2048", *sys.argv[1:], str(SEEDS)], run)
     atheris.Fuzz()
 

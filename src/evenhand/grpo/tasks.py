@@ -290,8 +290,8 @@ def _parquet_rows(path: Path, fields: list[str]) -> Iterator[tuple[int, str, Map
     try:
         present = [field for field in fields if field in pl.read_parquet_schema(path)]
         table = pl.read_parquet(path, columns=present)
-    except (OSError, pl.exceptions.PolarsError) as error:
-        raise TaskError(f"{path}: cannot be read as Parquet ({error})") from error
+    except (OSError, pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
+        raise TaskError(f"{path}: cannot be read as Parquet ({error!s:.300})") from error
     left = most = most_unpacked(path)
     for number, row in enumerate(table.iter_rows(named=True), 1):
         left -= sum(_PLACE_BYTES + len(str(value)) for value in row.values())

@@ -17,6 +17,7 @@ _BLOCK = 1 << 23  # bytes; large enough that the work per block outweighs the wo
 MOST_UNNAMED = 1 << 24
 """Labels that are numbered where a file only says how many there are, which it can say of any number."""
 _BOM = b"\xef\xbb\xbf"
+_PACKED = (b"\x1f\x8b", b"x\x01", b"x\x9c", b"x\xda", b"\x28\xb5\x2f\xfd")  # gzip, zlib (three) and zstd
 _UTF16 = (b"\xff\xfe", b"\xfe\xff")
 
 
@@ -30,6 +31,11 @@ def blocks(path: PathLike, size: int = _BLOCK) -> Iterator[bytes]:
     for number, part in enumerate(_parts(path, size)):
         if not number and part.startswith(_UTF16):
             raise DataError(f"{path}:1: not UTF-8 text but UTF-16; convert the file")
+        if not number and part.startswith(_PACKED):  # polars would unpack it, without a bound
+            raise DataError(
+                f"{path}: packed, which its name does not say; unpack it, or let a gzip file's name end in"
+                " .gz"
+            )
         rest.append(part if number else part.removeprefix(_BOM))
         if b"\n" in part:
             last = rest.pop()

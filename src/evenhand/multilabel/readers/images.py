@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
-from polars.exceptions import PolarsError
+from polars.exceptions import PanicException, PolarsError
 from scipy import sparse
 
 from evenhand.multilabel.data import DataError
@@ -115,7 +115,7 @@ def _embedded(table: Path, image: str) -> list[Any] | None:
         if kind != pl.Binary:
             return None
         files = scan.select(column).collect().to_series()
-    except (PolarsError, OSError) as error:
+    except (PolarsError, PanicException, OSError) as error:
         raise DataError(f"{table}: not a sound Parquet file ({error})") from error
     if (missing := files.is_null()).any():
         raise DataError(f"{table}: row {missing.arg_true()[0] + 1} has no image in the column {image!r}")

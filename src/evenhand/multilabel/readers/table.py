@@ -12,7 +12,7 @@ from typing import Any, cast
 import numpy as np
 import numpy.typing as npt
 import polars as pl
-from polars.exceptions import PolarsError
+from polars.exceptions import PanicException, PolarsError
 from scipy import sparse
 
 from evenhand.gzipped import most_unpacked
@@ -23,6 +23,7 @@ from evenhand.strict_json import each_once
 _ROWS = 1 << 13  # read at a time
 _PLACE_BYTES = 64  # that a text takes up beside its letters
 _MOST_NAMED = 20  # columns in a message
+_FAULTS = (PolarsError, PanicException)  # polars panics at some files, which is no Exception
 _DELIMITERS = {".csv": ",", ".tsv": "\t"}
 
 
@@ -195,7 +196,7 @@ def _load_csv(path: PathLike, columns: list[str], delimiter: str) -> pl.DataFram
             if f"{name}_duplicated_0" in names:  # how polars renames the second of two
                 raise DataError(f"{path}:1: column {name!r} stands twice; rename one")
         table, ragged = pl.collect_all([scan.select(columns), scan.select(pl.col(names[-1]).is_null().any())])
-    except PolarsError as error:
+    except _FAULTS as error:
         _csv_rows(path, delimiter)
         hint = "a field with a double quote in it has to stand in double quotes, with its own ones doubled"
         raise DataError(f"{path}: the table cannot be read ({error!s:.300}); {hint}") from error
@@ -241,7 +242,7 @@ def _collect(path: PathLike, frame: pl.LazyFrame) -> pl.DataFrame:
     """Run what reads a Parquet file; nothing can go wrong with what is in memory."""
     try:
         return frame.collect()
-    except PolarsError as error:
+    except _FAULTS as error:
         raise DataError(f"{path}: not a sound Parquet file ({error!s:.300})") from error
     except OSError as error:
         raise DataError(f"{path}: {error.strerror or error}") from error
