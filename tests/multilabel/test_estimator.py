@@ -509,7 +509,11 @@ def test_progress_goes_to_the_error_stream(data, verbose, capsys):
         ("n_folds", 1, "n_folds is 1; take at least 2, or 0 for no cross-fitting"),
         ("n_folds", -2, "n_folds must be a whole number of at least 0"),
         ("tail_owners", 0, "tail_owners must be a whole number of at least 1, not 0"),
-        ("random_state", None, "random_state must be a whole number of at least 0, not None"),
+        (
+            "random_state",
+            None,
+            "random_state must be a whole number of at least 0 and at most 4294967295, not None",
+        ),
         ("n_players", 0, "n_players must be a whole number of at least 1, or None, not 0"),
         ("n_jobs", 0, "n_jobs must be a whole number, -1 for all cores, or None, not 0"),
         ("n_jobs", "two", "n_jobs must be a whole number, -1 for all cores, or None, not 'two'"),

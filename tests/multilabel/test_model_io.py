@@ -215,7 +215,7 @@ def test_an_array_that_does_not_fit_is_refused(folder, array, change, message):
         ("state", {"notes": {"a": 1}}, "notes must map texts to texts"),
         ("state/classifier/params", {"new_option": 1}, "knows no estimator parameter new_option"),
         ("state/classifier/params", {"payoff": "money"}, "payoff is 'money'"),
-        ("state/classifier/params", {"C": 10**400}, "float"),
+        ("state/classifier/params", {"C": 10**400}, "C must be a finite number above 0"),
         ("state/classifier", {"views": {"left": 30, "right": 31}}, "reads 30 features of view 'right'"),
         ("state/classifier", {"n_train": 2.5}, "'n_train' should be of type int"),
         ("state/classifier/classes", {"dtype": "<U2000000000"}, "must not be of type"),

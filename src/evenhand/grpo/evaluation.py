@@ -377,7 +377,7 @@ def write_outcomes(path: str | os.PathLike[str], outcomes: Iterable[Outcome]) ->
     lines = []
     for row, outcome in enumerate(outcomes):
         lines.append(asdict(outcome))
-        _outcome(lines[-1], f"{target}: outcome {row}")
+        as_outcome(lines[-1], f"{target}: outcome {row}")
     _by_problem(Outcome(**line) for line in lines)
     beside = target.with_name(f".{target.name}.{secrets.token_hex(8)}.tmp")
     try:
@@ -412,9 +412,9 @@ def read_outcomes(path: str | os.PathLike[str]) -> list[Outcome]:
                 place = f"{os.fspath(path)}:{number}"
                 try:
                     row = json.loads(line)
-                except ValueError as error:
+                except (ValueError, RecursionError) as error:
                     raise OutcomesError(f"{place}: not a JSON object ({error})") from error
-                outcomes.append(_outcome(row, place))
+                outcomes.append(as_outcome(row, place))
     except OSError as error:
         raise OutcomesError(f"{os.fspath(path)}: {error.strerror or error}") from error
     if not outcomes:
@@ -436,7 +436,24 @@ _FIELDS: Mapping[str, tuple[tuple[type, ...], str]] = {
 }
 
 
-def _outcome(row: Any, place: str) -> Outcome:
+def as_outcome(row: Any, place: str) -> Outcome:
+    """An outcome from a row of JSON.
+
+    Parameters
+    ----------
+    row : Any
+    place : str
+        Where it stands, for messages.
+
+    Returns
+    -------
+    Outcome
+
+    Raises
+    ------
+    OutcomesError
+        If a field is missing or of another type.
+    """
     if not isinstance(row, dict):
         raise OutcomesError(f"{place}: {type(row).__name__} in place of an outcome")
     for field, (kinds, wanted) in _FIELDS.items():

@@ -62,5 +62,5 @@ def read_state(preference: LearnablePreference, folder: str | Path, *, mend: str
         raise ValueError(f"{path} is missing: {mend}")
     try:
         preference.load_state_dict(json.loads(path.read_text(encoding="utf-8")))
-    except ValueError as error:
+    except (ValueError, TypeError, RecursionError) as error:  # a field of another type is damage too
         raise ValueError(f"{path}: {error}") from error

@@ -343,7 +343,7 @@ def _sound_rewards(name: str, rewards: Any, n_completions: int) -> list[float]:
     for row, value in enumerate(values):
         try:
             sound = value is not None and math.isfinite(value)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             sound = False
         if not sound:
             raise ValueError(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import difflib
 import gzip
+import itertools
 import json
 import math
 import os
@@ -24,6 +25,8 @@ import datasets
 import polars as pl
 
 from evenhand.grpo.answers import after_hashes, last_boxed
+from evenhand.gzipped import most_unpacked, open_bytes
+from evenhand.strict_json import each_once
 
 AnswerForm: TypeAlias = Literal["whole", "hashes", "boxed"]
 """Where the answer stands in its field: the whole field, after the last `####`, or in the last box."""
@@ -31,6 +34,8 @@ AnswerForm: TypeAlias = Literal["whole", "hashes", "boxed"]
 BOXED_INSTRUCTION = r"Please reason step by step, and put your final answer within \boxed{}."
 TAGS_INSTRUCTION = "Put your final answer between <answer> and </answer>."
 
+_PLACE_BYTES = 64  # that a text takes up beside its letters
+_MOST_NAMED = 20  # fields in a message
 _UNBRACED_BOX = re.compile(r"\\boxed\s+([^\s$]+)")
 
 
@@ -257,7 +262,7 @@ def _rows(path: Path, fields: list[str]) -> Iterator[tuple[int, str, Mapping[str
 def _json_rows(path: Path) -> Iterator[tuple[int, str, Mapping[str, Any]]]:
     number = 0
     try:
-        with gzip.open(path) if path.name.endswith(".gz") else open(path, "rb") as file:
+        with open_bytes(path) as file:
             for number, line in enumerate(file, 1):
                 yield number, f"{path}:{number}", _json_object(line, path, number)
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
@@ -270,8 +275,10 @@ def _json_object(line: bytes, path: Path, number: int) -> Mapping[str, Any]:
     if number == 1:
         line = line.removeprefix(b"\xef\xbb\xbf")
     try:
-        row = json.loads(line)
-    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+        row = json.loads(line, object_pairs_hook=each_once)
+        if b"\\u" in line:  # half a surrogate pair is JSON, but no text
+            json.dumps(row, ensure_ascii=False).encode()
+    except (ValueError, RecursionError) as error:
         what = "blank line; take it out" if not line.strip() else f"not one JSON object a line ({error})"
         raise TaskError(f"{path}:{number}: {what}") from error
     if not isinstance(row, dict):
@@ -283,15 +290,23 @@ def _parquet_rows(path: Path, fields: list[str]) -> Iterator[tuple[int, str, Map
     try:
         present = [field for field in fields if field in pl.read_parquet_schema(path)]
         table = pl.read_parquet(path, columns=present)
-    except (OSError, pl.exceptions.PolarsError) as error:
-        raise TaskError(f"{path}: cannot be read as Parquet ({error})") from error
+    except (OSError, pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
+        raise TaskError(f"{path}: cannot be read as Parquet ({error!s:.300})") from error
+    left = most = most_unpacked(path)
     for number, row in enumerate(table.iter_rows(named=True), 1):
+        left -= sum(_PLACE_BYTES + len(str(value)) for value in row.values())
+        if left < 0:
+            raise TaskError(
+                f"{path}: unpacks to more than {most:,} bytes, the bound for a file of its size; if you trust"
+                " it, write it as .jsonl"
+            )
         yield number, f"{path}: row {number}", row
 
 
 def _field(row: Mapping[str, Any], field: str, place: str) -> Any:
     if field not in row:
-        there = ", ".join(map(repr, row)) or "none of those asked for"
+        there = ", ".join(f"{name!r:.60}" for name in itertools.islice(row, _MOST_NAMED))
+        there = there or "none of those asked for"
         raise TaskError(f"{place}: no field {field!r}; there are {there}")
     return row[field]
 

@@ -191,13 +191,21 @@ class LambdaGRPOConfig(GRPOConfig):
             self._check_base_loss()
         if self.loss_type == "lambda":
             self._check_r()
+        if self.loss_type == "delta_l" and not 0 <= self.delta_l_exponent < math.inf:
+            raise ValueError(
+                f"delta_l_exponent ({self.delta_l_exponent}) must be a finite number from 0; the paper "
+                "uses 1 and 0.75."
+            )
         self._check_dynamic_sampling()
 
     def _check_lambda(self) -> None:
         """Refuse a λ that cannot start or move."""
-        if len(self.lambda_bounds) != 2 or not self.lambda_bounds[0] < self.lambda_bounds[1]:
+        if len(self.lambda_bounds) != 2 or not (
+            -math.inf < self.lambda_bounds[0] < self.lambda_bounds[1] < math.inf
+        ):
             raise ValueError(
-                f"lambda_bounds ({self.lambda_bounds}) must be two numbers, the lower one first, like -3 3."
+                f"lambda_bounds ({self.lambda_bounds}) must be two finite numbers, the lower one first, "
+                "like -3 3."
             )
         low, high = self.lambda_bounds
         if not self.lambda_fixed and not low <= self.lambda_start <= high:
@@ -238,8 +246,8 @@ class LambdaGRPOConfig(GRPOConfig):
 
     def _check_r(self) -> None:
         """Refuse an r with which h = 1 + r·z can reach 0: |z| is at most (G-1)/√G."""
-        if not self.lambda_r > 0:
-            raise ValueError(f"lambda_r ({self.lambda_r}) must be positive. The paper's is 1/9.")
+        if not 0 < self.lambda_r < math.inf:
+            raise ValueError(f"lambda_r ({self.lambda_r}) must be positive and finite. The paper's is 1/9.")
         if self.lambda_group_by == "prompt":
             size, of = max(self.num_generations, self.num_generations_eval or 0), "num_generations"
         else:

@@ -68,13 +68,15 @@ class Checkpoint(ResumableFolder):
         As for `ResumableFolder`.
     """
 
-    def read(self, number: int) -> Turn | None:
+    def read(self, number: int, shape: tuple[int, int, int]) -> Turn | None:
         """A turn, None where it was not finished.
 
         Parameters
         ----------
         number : int
             Counted over all players and rounds.
+        shape : (int, int, int)
+            N players, K labels and n instances of the training.
 
         Returns
         -------
@@ -91,12 +93,13 @@ class Checkpoint(ResumableFolder):
         state = read_folder(place, _TURN)
         try:
             player = player_from_state(entry(state, "player", dict))
-            n_labels, n_players = len(player.owned), entry(state, "n_players", int)
+            if len(player.owned) != shape[1]:
+                raise FolderError(f"the player is of {len(player.owned)} labels, not {shape[1]}")
             return Turn(
                 entry(state, "seconds", float),
                 player,
-                array_entry(state, "logits", ["float32"], (n_labels, None)),
-                Fusion.from_state(entry(state, "fusion", dict), (n_players, n_labels)),
+                array_entry(state, "logits", ["float32"], shape[1:]),
+                Fusion.from_state(entry(state, "fusion", dict), shape[:2]),
                 {
                     (entry(dual, "block", int), entry(dual, "fold", int)): sparse_entry(
                         dual, "variables", sparse.csr_array
@@ -117,7 +120,6 @@ class Checkpoint(ResumableFolder):
         """
         state = {
             "seconds": turn.seconds,
-            "n_players": len(turn.fusion.weights),
             "player": turn.player.get_state(),
             "logits": turn.logits,
             "fusion": turn.fusion.get_state(),

@@ -23,6 +23,7 @@ from evenhand.multilabel.options import (
     check_n_jobs,
     check_n_players,
     check_number,
+    check_seed,
     check_whole,
 )
 from evenhand.multilabel.partition import Partition, partition_labels
@@ -305,9 +306,9 @@ class CuriosityGameClassifier(LabelSetPredictor):
             ("n_neighbors", 1),
             ("n_hidden", 1),
             ("max_epochs", 1),
-            ("random_state", 0),
         ):
             check_whole(name, getattr(self, name), least)
+        check_seed(self.random_state)
         if self.n_folds == 1:
             raise ValueError("n_folds is 1; take at least 2, or 0 for no cross-fitting")
         check_n_players(self.n_players)

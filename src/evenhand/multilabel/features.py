@@ -10,6 +10,7 @@ from scipy import sparse
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import validate_data
 
+from evenhand.multilabel.options import check_real
 from evenhand.multilabel.views import Views
 
 
@@ -33,6 +34,7 @@ def as_views(estimator: BaseEstimator, X: Any, *, reset: bool) -> Views:
     ValueError
         If X is no matrix of finite numbers, or does not fit the training data.
     """
+    check_real("X is", X)
     if isinstance(X, Views) or _is_several(X):
         views = Views.of(X)
         if reset:

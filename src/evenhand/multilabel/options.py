@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from numbers import Integral, Real
 from typing import Any
-
-import numpy as np
 
 
 def check_choice(name: str, value: Any, known: Sequence[str]) -> None:
@@ -27,13 +26,11 @@ def check_number(name: str, value: Any, *, above_zero: bool) -> None:
     ------
     ValueError
     """
-    bad = (
-        not isinstance(value, Real)
-        or not np.isfinite(float(value))
-        or value < 0
-        or (above_zero and value == 0)
-    )
-    if bad:
+    try:
+        sound = isinstance(value, Real) and 0 <= float(value) < math.inf
+    except OverflowError:  # a whole number that no float holds
+        sound = False
+    if not sound or (above_zero and value == 0):
         bound = "above 0" if above_zero else "of at least 0"
         raise ValueError(f"{name} must be a finite number {bound}, not {value!r}")
 
@@ -47,6 +44,41 @@ def check_whole(name: str, value: Any, least: int) -> None:
     """
     if not isinstance(value, Integral) or value < least:
         raise ValueError(f"{name} must be a whole number of at least {least}, not {value!r}")
+
+
+def check_seed(value: Any) -> None:
+    """Refuse what is no ``random_state`` for all the generators that it seeds.
+
+    Raises
+    ------
+    ValueError
+    """
+    if not isinstance(value, Integral) or not 0 <= int(value) < 1 << 32:
+        raise ValueError(
+            f"random_state must be a whole number of at least 0 and at most {(1 << 32) - 1}, not {value!r}"
+        )
+
+
+def check_real(what: str, value: Any) -> None:
+    """Refuse numbers that are not real, or that NumPy does not hold.
+
+    Parameters
+    ----------
+    what : str
+        What the value is, with its verb.
+    value : Any
+
+    Raises
+    ------
+    ValueError
+    """
+    dtype = str(getattr(value, "dtype", "")).removeprefix("torch.")
+    if dtype == "bfloat16":
+        raise ValueError(
+            f"{what} bfloat16, which NumPy does not hold; turn it into float32, in torch by .float()"
+        )
+    if dtype.startswith("complex"):
+        raise ValueError(f"Complex data not supported: {what} {dtype}; give real numbers")
 
 
 def check_n_jobs(value: Any) -> None:

@@ -11,6 +11,7 @@ from scipy import sparse
 
 from evenhand.multilabel._kernels import look_up, rank_dense, rank_sparse, sort_parts, stored_in
 from evenhand.multilabel.data import as_label_matrix
+from evenhand.multilabel.options import check_real
 
 Scores: TypeAlias = "sparse.csr_array[Any] | npt.NDArray[Any]"
 """ndarray (n, L), or csr_array (n, L) whose stored entries (also a stored 0.0) are the only candidates."""
@@ -54,6 +55,7 @@ def as_scores(scores: Any, *, shape: tuple[int, int] | None = None, n_labels: in
     ...
     ValueError: scores are nan in row 0, column 1; every score must be a finite number
     """
+    check_real("scores are", scores)
     is_sparse = sparse.issparse(scores)
     given: Any = scores if is_sparse else np.asarray(scores)
     _check_shape(given.shape, shape, n_labels)
@@ -167,7 +169,7 @@ def top_k(scores: Any, k: int) -> sparse.csr_array[Any]:
       (0, 1)	0.7
     """
     scores = as_scores(scores)
-    return _keep(scores, rank_labels(scores, k))
+    return _keep(scores, rank_labels(scores, min(as_positive_int(k, "k"), max(1, scores.shape[1]))))
 
 
 def _keep(scores: Scores, ids: npt.NDArray[np.int64]) -> sparse.csr_array[Any]:

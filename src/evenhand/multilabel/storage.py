@@ -10,6 +10,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import json
+import math
 import os
 import re
 import secrets
@@ -28,6 +29,7 @@ from safetensors import SafetensorError, safe_open
 from scipy import sparse
 
 from evenhand import __version__
+from evenhand.strict_json import each_once
 
 _Sparse = TypeVar("_Sparse", "sparse.csr_array[Any]", "sparse.csc_array[Any]")
 
@@ -483,7 +485,9 @@ def _read_document(path: Path, kind: Kind, *, any_version: bool = False) -> dict
         raise FolderError(f"{file} is larger than {_MAX_JSON_BYTES >> 20} MiB; the file is damaged")
     try:
         text = file.read_bytes().decode("utf-8", "surrogatepass")
-        document = json.loads(text, parse_constant=_refuse_constant)
+        document = json.loads(
+            text, parse_constant=_refuse_constant, parse_float=_finite, object_pairs_hook=each_once
+        )
     except (ValueError, RecursionError) as error:
         raise FolderError(f"{file} is no sound JSON ({error}); the file is damaged") from error
     if not isinstance(document, dict) or document.get("format") != kind.name:
@@ -500,6 +504,13 @@ def _read_document(path: Path, kind: Kind, *, any_version: bool = False) -> dict
 
 def _refuse_constant(text: str) -> NoReturn:
     raise ValueError(f"{text} is not a finite number")
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        _refuse_constant(text)
+    return number
 
 
 def _size_of(file: Path) -> int:
@@ -523,7 +534,7 @@ def _read_arrays(file: Path, digest: str, mapped: bool) -> dict[str, npt.NDArray
         # Through torch, tensors are views of a private mapping of the file; through numpy, copies.
         with safe_open(file, framework="pt" if mapped else "numpy") as opened:
             return {name: np.asarray(opened.get_tensor(name)) for name in opened.keys()}  # noqa: SIM118
-    except (SafetensorError, TypeError, KeyError) as error:
+    except (SafetensorError, TypeError, ValueError, KeyError) as error:
         raise FolderError(f"{file} is no sound safetensors file ({error})") from error
 
 

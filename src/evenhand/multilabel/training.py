@@ -42,6 +42,7 @@ from evenhand.multilabel.players import (
 from evenhand.multilabel.resuming import fingerprint
 from evenhand.multilabel.solver import Divergence, FloatArray, Loss, Objective, Rows, Solution, best_response
 from evenhand.multilabel.splitting import cross_fitting_folds
+from evenhand.multilabel.storage import FolderError
 from evenhand.multilabel.views import Views
 
 BoolArray = npt.NDArray[np.bool_]
@@ -327,7 +328,7 @@ class _Game:
         if number and not self._answers(player):
             return
         place = number * len(self.player_views) + player
-        if self.saved is not None and (turn := self.saved.read(place)) is not None:
+        if self.saved is not None and (turn := self.saved.read(place, self.outputs.logits.shape)) is not None:
             self._take_up(player, turn)
             return
         self.players[player : player + 1] = [self._respond(player, alone=number == 0)]
@@ -340,6 +341,11 @@ class _Game:
             self.saved.write(place, Turn(seconds, self.players[player], outputs, self.fusion, duals))
 
     def _take_up(self, player: int, turn: Turn) -> None:
+        if not self._fits(player, turn):
+            raise FolderError(
+                f"{self.checkpoint}: a turn of player {player} is not of this training; delete the folder to"
+                " start anew"
+            )
         self.players[player : player + 1] = [turn.player]
         self.outputs.logits[player] = turn.logits
         self.fusion = turn.fusion
@@ -347,6 +353,16 @@ class _Game:
         self.started = time.perf_counter() - turn.seconds
         for _ in range(self._steps(player)):
             self._tick(player)
+
+    def _fits(self, player: int, turn: Turn) -> bool:
+        """Whether a turn that was read is of this player and these instances."""
+        found, name = turn.player, self.player_views[player]
+        wanted = (self.kinds[player], name, self.views.n_features[name])
+        return (
+            (found.kind, found.view, found.n_features) == wanted
+            and np.array_equal(found.owned, self.owners[player])
+            and all(dual.shape[0] % len(self.row_weights) == 0 for dual in turn.duals.values())
+        )
 
     def _respond(self, player: int, *, alone: bool) -> Player:
         """A player's move, its outputs noted."""

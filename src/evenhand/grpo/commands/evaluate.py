@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from hashlib import sha256
@@ -59,8 +60,8 @@ class Sampling:
             if getattr(self, name) < 1:
                 option = name.replace("_", "-")
                 raise ValueError(f"--{option} is {getattr(self, name)}; give at least 1")
-        if self.temperature < 0 or not 0 < self.top_p <= 1:
-            raise ValueError("--temperature must be at least 0, and --top-p above 0 and at most 1")
+        if not 0 <= self.temperature < math.inf or not 0 < self.top_p <= 1:
+            raise ValueError("--temperature must be a number from 0, and --top-p above 0 and at most 1")
         if self.temperature == 0 and self.samples > 1:
             raise ValueError("at --temperature 0 all samples of a problem are one; give --samples 1")
 

@@ -21,6 +21,7 @@ from evenhand.multilabel.decoding import MacroF1
 from evenhand.multilabel.extreme.players import NAMED
 from evenhand.multilabel.model_io import Model, load_model
 from evenhand.multilabel.progress import progress_bar
+from evenhand.strict_json import each_once
 from evenhand.terminal import replacing
 
 _ROWS = 1024
@@ -133,7 +134,7 @@ def _from_lines(lines: Iterable[str], model: Model, reading: Mapping[str, Any], 
             f"the model reads {model.text_views.n_columns_} text columns, not {len(columns)};"
             " name them by --text"
         )
-    numbered: Iterator[tuple[int, str]] = enumerate(lines)
+    numbered = _numbered(lines)
     first = next(numbered, None)
     if first is None:
         raise ValueError(f"{_STDIN} is empty; send one text a line, or JSON lines")
@@ -152,11 +153,22 @@ def _from_lines(lines: Iterable[str], model: Model, reading: Mapping[str, Any], 
         yield Batch([name for name, _ in parsed], np.array([texts for _, texts in parsed], dtype=object))
 
 
+def _numbered(lines: Iterable[str]) -> Iterator[tuple[int, str]]:
+    number = -1
+    try:
+        for number, line in enumerate(lines):
+            yield number, line
+    except UnicodeDecodeError as error:  # lines are decoded some at a time
+        raise DataError(
+            f"{_STDIN}: not UTF-8 text ({error.reason}) after line {number + 1}; convert it"
+        ) from error
+
+
 def _from_json(number: int, line: str, columns: list[str], id_field: str | None) -> tuple[str, list[str]]:
     place = f"{_STDIN}:{number + 1}: "
     try:
-        row = json.loads(line)
-    except ValueError as error:
+        row = json.loads(line, object_pairs_hook=each_once)
+    except (ValueError, RecursionError) as error:
         raise DataError(f"{place}not sound JSON ({error})") from error
     if not isinstance(row, dict):
         raise DataError(f"{place}not a JSON object; write one {{...}} a line")

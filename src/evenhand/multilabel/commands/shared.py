@@ -11,10 +11,12 @@ from typing import Any
 from evenhand.multilabel.data import MultilabelData
 from evenhand.multilabel.model_io import Model
 from evenhand.multilabel.readers import read, reader_of
+from evenhand.multilabel.storage import FolderError
 from evenhand.terminal import show_table
 
 _COLUMNS: dict[str, Any] = {"text": ["text"], "tags": "tags"}
-_OF_THE_MODEL = ("text", "tags", "separator", "zero_based")  # what test files share with the training file
+# What test files share with the training file.
+_OF_THE_MODEL = {"text": list, "tags": str, "separator": str, "zero_based": bool}
 
 _ROUND = {
     "round": "round",
@@ -77,9 +79,28 @@ def reading_note(given: Mapping[str, Any]) -> str:
 
 
 def reading_of(model: Model) -> dict[str, Any]:
-    """How the training file of a model was read; nothing for a model that the shell did not train."""
-    found: dict[str, Any] = json.loads(model.notes.get("reading", "{}"))
+    """How the training file of a model was read; nothing for a model that the shell did not train.
+
+    Raises
+    ------
+    FolderError
+        If the note is damaged.
+    """
+    try:
+        found = json.loads(model.notes.get("reading", "{}"))
+    except (ValueError, RecursionError) as error:
+        raise FolderError(f"the model's note 'reading' is no sound JSON ({error}); train it again") from error
+    if not isinstance(found, dict) or not all(
+        name in _OF_THE_MODEL and _is_like(value, _OF_THE_MODEL[name]) for name, value in found.items()
+    ):
+        raise FolderError(f"the model's note 'reading' is damaged: {found!r:.80}; train it again")
     return found
+
+
+def _is_like(value: Any, kind: type) -> bool:
+    if isinstance(value, list):
+        return kind is list and all(isinstance(one, str) for one in value)
+    return isinstance(value, kind)
 
 
 def check_decoder(model: Model, decoder: str | None) -> None:

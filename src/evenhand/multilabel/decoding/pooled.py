@@ -155,11 +155,11 @@ class PooledCalibration:
         platt = PlattCalibration.from_state(state)
         assert platt.slopes_ is not None
         calibration.platt_ = platt
-        buckets = array_of(state, "buckets", size=platt.slopes_.size).astype(np.int64)
+        buckets = array_of(state, "buckets", size=platt.slopes_.size)
         levels = array_of(state, "levels")
         if levels.size % _BINS or np.any(buckets < 0) or np.any(buckets >= levels.size // _BINS):
             raise ValueError("state field 'levels' does not fit 'buckets'; the model is damaged")
-        calibration.buckets_, calibration.levels_ = buckets, levels.reshape(-1, _BINS)
+        calibration.buckets_, calibration.levels_ = buckets.astype(np.int64), levels.reshape(-1, _BINS)
         return calibration
 
 

@@ -11,6 +11,8 @@ from sklearn.exceptions import NotFittedError
 
 from evenhand.multilabel.scores import Scores, as_scores
 
+_FAR = float(np.finfo(np.float32).max)  # a score from here on is certain, and its square overflows
+
 State: TypeAlias = "dict[str, npt.NDArray[Any] | float | int | str]"
 """Numbers and strings that JSON holds, arrays that safetensors holds; "kind" names the class."""
 
@@ -154,6 +156,7 @@ def as_dense_scores(scores: Any, shape: tuple[int, int]) -> npt.NDArray[Any]:
     Returns
     -------
     ndarray, float32 or float64
+        Within the range of float32.
 
     Raises
     ------
@@ -164,7 +167,10 @@ def as_dense_scores(scores: Any, shape: tuple[int, int]) -> npt.NDArray[Any]:
         raise ValueError(
             "calibration is learnt from the scores of all labels; give a dense array (n, L), not a sparse one"
         )
-    return np.asarray(as_scores(scores, shape=shape))
+    dense: npt.NDArray[Any] = np.asarray(as_scores(scores, shape=shape))
+    if dense.dtype == np.float64 and max(dense.max(), -dense.min()) > _FAR:
+        dense = np.clip(dense, -_FAR, _FAR)
+    return dense
 
 
 def require_fitted(owner: object, value: Any) -> None:

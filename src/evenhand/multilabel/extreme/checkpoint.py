@@ -24,12 +24,14 @@ class BlockStore:
     def __init__(self, folder: ResumableFolder, tree: int) -> None:
         self._folder, self._tree = folder, tree
 
-    def read(self, level: int, node: int) -> Block | None:
+    def read(self, level: int, node: int, n_children: int) -> Block | None:
         """The weights of a node's children, None where it was not solved.
 
         Parameters
         ----------
         level, node : int
+        n_children : int
+            Of the node.
 
         Returns
         -------
@@ -45,9 +47,12 @@ class BlockStore:
             return None
         state = read_folder(place, _BLOCK)
         try:
-            return Block(
+            block = Block(
                 **{name: array_entry(state, name, [dtype], (None,)) for name, dtype in Block.ARRAYS.items()}
             )
+            if not block.fits(n_children):
+                raise FolderError(f"the weights do not fit a node of {n_children} children")
+            return block
         except FolderError as error:
             raise FolderError(f"{place}: {error}; delete {self._folder.folder} to start anew") from error
 

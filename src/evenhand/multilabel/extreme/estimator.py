@@ -29,6 +29,7 @@ from evenhand.multilabel.options import (
     check_n_jobs,
     check_n_players,
     check_number,
+    check_seed,
     check_whole,
 )
 from evenhand.multilabel.partition import Partition, partition_labels
@@ -205,6 +206,8 @@ class ExtremeGameClassifier(BaseEstimator):  # type: ignore[misc]
             tail_owners=self.tail_owners,
             seed=self.random_state,
         )
+        if (without := np.flatnonzero(~self.owners_.any(axis=1))).size:
+            raise ValueError(f"player {without[0]} owns no label; take fewer players or another partition")
         self.__dict__.pop("decoders_", None)  # of an earlier fit
         folder = None
         if self.checkpoint is not None:
@@ -323,9 +326,9 @@ class ExtremeGameClassifier(BaseEstimator):  # type: ignore[misc]
             ("leaf_size", 2),
             ("matcher_beam", 0),
             ("beam", 1),
-            ("random_state", 0),
         ):
             check_whole(name, getattr(self, name), least)
+        check_seed(self.random_state)
         check_n_players(self.n_players)
         for name in ("branching", "leaf_size"):
             if getattr(self, name) > MOST_CHILDREN:
@@ -470,7 +473,7 @@ class ExtremeGameClassifier(BaseEstimator):  # type: ignore[misc]
             If k is no positive whole number, or X does not fit the training data.
         """
         check_is_fitted(self)
-        k = as_positive_int(k, "k")
+        k = min(as_positive_int(k, "k"), len(self.classes_))
         views = as_views(self, X, reset=False)
         found = zip(*(self._said(player, views, max(k, NAMED)) for player in self.players_))
         share = (1 / self.owners_.sum(axis=0)).astype(np.float32)

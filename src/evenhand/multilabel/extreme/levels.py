@@ -85,6 +85,27 @@ class Block:
             kept.data,
         )
 
+    def fits(self, n_children: int) -> bool:
+        """Whether the parts fit each other and a node of so many children, so that no loop leaves them.
+
+        Parameters
+        ----------
+        n_children : int
+
+        Returns
+        -------
+        bool
+        """
+        ends = np.append(0, self.row_ends)
+        return bool(
+            len(self.bias) == n_children
+            and len(self.row_ends) == len(self.features)
+            and ends[-1] == len(self.child) == len(self.value)
+            and (np.diff(ends) >= 0).all()
+            and (np.diff(self.features) > 0).all()
+            and self.child.max(initial=0) < n_children
+        )
+
     def dense(self, features: IntArray) -> FloatArray:
         """The weights (R + 1, B) of these features, the bias last; 0 for those that no child uses.
 
@@ -216,7 +237,7 @@ def descend(
     n = features.shape[0]
     nodes, scores = np.zeros((n, 1), np.int64), np.zeros((n, 1), np.float32)
     for at, level in enumerate(known):
-        width = last if at == len(known) - 1 else beam
+        width = last if at == len(known) - 1 else min(beam, len(level.bias))
         next_nodes, next_scores = np.full((n, width), -1, np.int64), np.zeros((n, width), np.float32)
         widest = int(np.diff(level.children).max())
         csr = (features.indptr, features.indices, features.data)

@@ -190,7 +190,8 @@ def _blocks(
     """The solution of every node of a level, some of them from the store."""
     waiting = []
     for node in range(len(level.children) - 1):
-        known = None if store is None else store.read(at, node)
+        n_children = int(level.children[node + 1] - level.children[node])
+        known = None if store is None else store.read(at, node, n_children)
         if known is None and level.prior is not None and not len(level.judged(node)):
             known = level.prior.block(node)
         if known is None:

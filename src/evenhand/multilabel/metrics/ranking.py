@@ -331,7 +331,8 @@ def _ranked(
     """Truth, label ids by rank (n, max k), whether each is true and counts, and the wanted k."""
     Y = as_truth(Y_true)
     ks = as_ks(k)
-    ids = rank_labels(as_scores(scores, shape=Y.shape), max(ks))
+    # There are no ranks behind the last label, however large k is.
+    ids = rank_labels(as_scores(scores, shape=Y.shape), min(max(ks), Y.shape[1]))
     hits = _hits(ids, Y.indptr, Y.indices)
     if earned_by is not None:
         counting = np.asarray(earned_by)
@@ -381,12 +382,15 @@ def _propensity_gains(
     """1/p of the hits by rank, the same for the best possible ranking, true labels an instance, and the k."""
     Y, ids, hits, ks = _ranked(Y_true, scores, k, earned_by)
     inverse = 1 / as_propensities(propensities, Y.shape[1])
-    best = rank_labels(sparse.csr_array((inverse[Y.indices], Y.indices, Y.indptr), shape=Y.shape), max(ks))
+    best = rank_labels(
+        sparse.csr_array((inverse[Y.indices], Y.indices, Y.indptr), shape=Y.shape), ids.shape[1]
+    )
     ideal = np.where(best >= 0, inverse[best], 0.0)
     return hits * inverse[ids], ideal, np.diff(Y.indptr), ks
 
 
 def _normalised_dcg(gains: npt.NDArray[Any], n_true: npt.NDArray[Any], k: int) -> npt.NDArray[np.float64]:
+    k = min(k, gains.shape[1])
     discount = 1 / np.log2(np.arange(2, k + 2))
     ideal = np.cumsum(discount)[np.clip(n_true, 1, k) - 1]
     return np.asarray((gains[:, :k] @ discount) / ideal)

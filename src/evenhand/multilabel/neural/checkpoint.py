@@ -129,7 +129,7 @@ class NeuralCheckpoint(ResumableFolder):
         state = read_folder(place, _KIND)
         try:
             arrays, slots = entry(state, "network", dict), entry(state, "optimizer", dict)
-            progress = Progress(**entry(state, "progress", dict))
+            progress = _progress(entry(state, "progress", dict))
             self._turn = entry(state, "turn", int)
             if dealt_parameters(network):
                 own = self._read_heads(progress)
@@ -138,13 +138,10 @@ class NeuralCheckpoint(ResumableFolder):
                 progress.best |= entry(own, "best", dict)
             load_arrays(network, arrays)
             known = optimizer.state_dict()
-            known["state"] = {
-                int(number): {name: torch.from_numpy(np.array(value)) for name, value in slot.items()}
-                for number, slot in slots.items()
-            }
+            known["state"] = _slots(slots, optimizer)
             optimizer.load_state_dict(known)
             return progress, entry(state, "rng", dict)
-        except (ValueError, TypeError, AttributeError, KeyError) as error:
+        except (ValueError, TypeError, AttributeError, KeyError, RuntimeError) as error:
             raise FolderError(f"{place}: {error}; delete {self.folder} to start anew") from error
 
     def _heads(self) -> Path:
@@ -161,6 +158,34 @@ class NeuralCheckpoint(ResumableFolder):
                 f" epoch {progress.epoch}, step {progress.step}"
             )
         return own
+
+
+def _slots(state: dict[str, Any], optimizer: torch.optim.Optimizer) -> dict[int, dict[str, Tensor]]:
+    """What the optimizer keeps of each weight: numbers, or as many as there are weights."""
+    weights = [weight for group in optimizer.param_groups for weight in group["params"]]
+    slots = {}
+    for number, slot in state.items():
+        if not (number.isdecimal() and len(number) < 10 and int(number) < len(weights)):
+            raise FolderError(f"the optimizer has no weight {number[:80]!r}")
+        shape = tuple(weights[int(number)].shape)
+        for name in slot:
+            value = entry(slot, name, np.ndarray)
+            if value.shape and value.shape != shape:
+                raise FolderError(f"the optimizer's {name!r} is of shape {value.shape}, not {shape}")
+        slots[int(number)] = {name: torch.from_numpy(np.array(value)) for name, value in slot.items()}
+    return slots
+
+
+def _progress(state: dict[str, Any]) -> Progress:
+    types = {"epoch": int, "step": int, "potential_sum": float, "seconds": float, "history": list}
+    progress = Progress(
+        **{name: entry(state, name, kind) for name, kind in types.items()},
+        best=entry(state, "best", dict),
+        best_epoch=entry(state, "best_epoch", int),
+    )
+    if not -1 <= progress.best_epoch < max(1, len(progress.history)):
+        raise FolderError(f"the best epoch is {progress.best_epoch} of {len(progress.history)}")
+    return progress
 
 
 def module_arrays(module: torch.nn.Module) -> Arrays:

@@ -26,7 +26,7 @@ from torch.nn.parameter import is_lazy
 
 from evenhand.multilabel.neural.inputs import Column, Kind, as_pixels
 from evenhand.multilabel.options import check_number, check_whole
-from evenhand.multilabel.storage import FolderError, entry
+from evenhand.multilabel.storage import FolderError, array_entry, entry
 
 Tensors = tuple[Tensor, ...]
 
@@ -459,6 +459,8 @@ _ENCODERS: dict[str, type[Encoder]] = {
     kind.__name__: kind for kind in (BagEncoder, DenseEncoder, TextEncoder, ImageEncoder)
 }
 
+_SIZED = (BagEncoder.__name__, DenseEncoder.__name__, TextEncoder.__name__)  # whose options are any sizes
+
 
 def default_recipe(column: Column, name: str) -> Recipe:
     """The recipe for a column that none was given for.
@@ -539,6 +541,31 @@ def encoder_from_state(state: Mapping[str, Any], recipe: Recipe | None) -> Encod
         return _ENCODERS[kind](**options)
     except Exception as error:  # whatever transformers or timm say of options that are not sound
         raise FolderError(f"the options of the encoder {kind} are damaged: {error}") from error
+
+
+def check_encoder_weights(state: Any, arrays: Mapping[str, Any], prefix: str = "") -> None:
+    """Refuse an encoder whose weights are not there, before memory is taken for them.
+
+    Parameters
+    ----------
+    state : Any
+        As for `encoder_from_state`.
+    arrays : mapping of str to ndarray
+        The weights that were saved.
+    prefix : str
+        Of their names.
+
+    Raises
+    ------
+    FolderError
+    """
+    if entry(state, "kind", str) not in _SIZED:
+        return
+    with torch.device("meta"):
+        outline = encoder_from_state(state, None)
+    for name, weight in outline.state_dict().items():
+        dtype = str(weight.dtype).removeprefix("torch.")
+        array_entry(arrays, prefix + name, [dtype], tuple(weight.shape))
 
 
 def _checked(encoder: Encoder, column: Column) -> Encoder:

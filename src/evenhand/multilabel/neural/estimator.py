@@ -28,6 +28,7 @@ from evenhand.multilabel.options import (
     check_folder_name,
     check_n_players,
     check_number,
+    check_seed,
     check_whole,
 )
 from evenhand.multilabel.partition import Partition, partition_labels
@@ -372,11 +373,12 @@ class NeuralGameClassifier(LabelSetPredictor):
         if self.validation_share >= 1:
             raise ValueError(f"validation_share must lie between 0 and 1, not {self.validation_share!r}")
         least = {"tail_owners": 1, "epochs": 1, "warmup_epochs": 0, "batch_size": 1, "accumulation": 1}
-        least |= {"patience": 1, "random_state": 0}
+        least |= {"patience": 1}
         if self.checkpoint_steps is not None:
             least["checkpoint_steps"] = 1
         for name, bound in least.items():
             check_whole(name, getattr(self, name), bound)
+        check_seed(self.random_state)
         check_n_players(self.n_players)
         check_folder_name("checkpoint", self.checkpoint)
 

@@ -16,6 +16,7 @@ from scipy import sparse
 from torch import Tensor
 from torch.nn.functional import interpolate
 
+from evenhand.multilabel.options import check_real
 from evenhand.multilabel.resuming import digest
 from evenhand.multilabel.texts import as_texts
 from evenhand.multilabel.views import Views
@@ -169,6 +170,7 @@ def _kind(X: Any) -> Literal["texts", "images"] | None:
     """What X is if it is no matrix."""
     if sparse.issparse(X) or isinstance(X, str | bytes | Path):
         return None
+    check_real("X is", X)
     rows = X if isinstance(X, list | tuple | np.ndarray) else np.asarray(X)
     if getattr(rows, "ndim", 1) == 0 or not len(rows) or _is_matrices(rows):
         return None

@@ -16,6 +16,7 @@ from evenhand.multilabel.neural.encoders import (
     BagEncoder,
     DenseEncoder,
     Encoder,
+    check_encoder_weights,
     encoder_from_state,
     encoder_state,
 )
@@ -136,18 +137,20 @@ class NeuralPlayer:
         view, owned = entry(state, "view", str), array_entry(state, "owned", ["bool"], (None,))
         if not owned.any():
             raise FolderError(f"the player of view {view!r} owns no label; the file is damaged")
-        encoder = _encoder_from(entry(state, "encoder", dict), view)
-        load_arrays(encoder, entry(state, "encoder_weights", dict))
+        weights = entry(state, "encoder_weights", dict)
+        encoder = _encoder_from(entry(state, "encoder", dict), weights, view)
+        load_arrays(encoder, weights)
         head = nn.Linear(encoder.dim, int(owned.sum()))
         load_arrays(head, entry(state, "head_weights", dict))
         return cls(view, owned, encoder.eval(), head.eval())
 
 
-def _encoder_from(state: dict[str, Any], view: str) -> Encoder:
+def _encoder_from(state: dict[str, Any], weights: dict[str, Any], view: str) -> Encoder:
     known = (BagEncoder.__name__, DenseEncoder.__name__)
     if entry(state, "kind", str) not in known:
         raise FolderError(
             f"the player of view {view!r} has an encoder {state['kind']!r}, not one of {', '.join(known)};"
             " the file is damaged"
         )
+    check_encoder_weights(state, weights)
     return encoder_from_state(state, None)

@@ -12,6 +12,7 @@ from evenhand.multilabel.neural.checkpoint import load_arrays, module_arrays
 from evenhand.multilabel.neural.encoders import (
     Encoder,
     Recipe,
+    check_encoder_weights,
     encoder_from_state,
     encoder_state,
     recipe_from_state,
@@ -140,11 +141,14 @@ def _network_from(state: dict[str, Any], model: NeuralGameClassifier, n_labels: 
         raise FolderError("the players, encoders and views do not fit together; the file is damaged")
     if not all(type(e) is int and 0 <= e < len(states) for e in encoder_of):
         raise FolderError("a player reads an encoder that there is not; the file is damaged")
+    arrays = entry(state, "network", dict)
+    for number, one in enumerate(states):
+        check_encoder_weights(one, arrays, f"encoders.{number}.")
     encoders = [
         _encoder_from(one, model.encoders, view, model) for one, view in zip(states, model.encoder_views_)
     ]
     network = TeamNetwork(encoders, encoder_of, owners)
-    load_arrays(network, entry(state, "network", dict))
+    load_arrays(network, arrays)
     if not np.array_equal(network.owners.numpy(), owners):
         raise FolderError("the network has other owners than the model; the file is damaged")
     return network.eval()

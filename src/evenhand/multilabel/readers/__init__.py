@@ -62,6 +62,11 @@ def read(path: str | os.PathLike[str], **options: Any) -> MultilabelData:
     DataError
         If no reader fits, the reader does not know an option or misses one, or the file is bad.
 
+    Notes
+    -----
+    Memory is bounded by the file: one that is packed (.gz, .npz, Parquet) may unpack to 64 MiB or 200 times
+    its size, whichever is more, and labels without names may be 16,777,216.
+
     Examples
     --------
     >>> import pathlib, tempfile

@@ -8,12 +8,17 @@ import zlib
 from collections.abc import Iterator, Sequence
 from typing import TypeAlias
 
+from evenhand.gzipped import open_bytes
 from evenhand.multilabel.data import DataError
 
 PathLike: TypeAlias = str | os.PathLike[str]
 
 _BLOCK = 1 << 23  # bytes; large enough that the work per block outweighs the work between blocks
+MOST_UNNAMED = 1 << 24
+"""Labels that are numbered where a file only says how many there are, which it can say of any number."""
 _BOM = b"\xef\xbb\xbf"
+_PACKED = (b"\x1f\x8b", b"x\x01", b"x\x9c", b"x\xda", b"\x28\xb5\x2f\xfd")  # gzip, zlib (three) and zstd
+_UTF16 = (b"\xff\xfe", b"\xfe\xff")
 
 
 def blocks(path: PathLike, size: int = _BLOCK) -> Iterator[bytes]:
@@ -21,18 +26,25 @@ def blocks(path: PathLike, size: int = _BLOCK) -> Iterator[bytes]:
 
     Raises DataError where the file cannot be read, is broken or is empty.
     """
-    rest = b""
+    rest: list[bytes] = []  # of a line whose end is still to come; joined once, however long it is
     empty = True
-    for part in _parts(path, size):
-        rest += part.removeprefix(_BOM) if empty else part
-        empty = False
-        cut = rest.rfind(b"\n") + 1
-        if cut:
-            yield rest[:cut]
-            rest = rest[cut:]
-    if rest:
-        yield rest
-    elif empty or cut == 0:
+    for number, part in enumerate(_parts(path, size)):
+        if not number and part.startswith(_UTF16):
+            raise DataError(f"{path}:1: not UTF-8 text but UTF-16; convert the file")
+        if not number and part.startswith(_PACKED):  # polars would unpack it, without a bound
+            raise DataError(
+                f"{path}: packed, which its name does not say; unpack it, or let a gzip file's name end in"
+                " .gz"
+            )
+        rest.append(part if number else part.removeprefix(_BOM))
+        if b"\n" in part:
+            last = rest.pop()
+            cut = last.rfind(b"\n") + 1
+            yield b"".join([*rest, last[:cut]])
+            rest, empty = [last[cut:]], False
+    if end := b"".join(rest):
+        yield end
+    elif empty:
         raise DataError(f"{path}: the file is empty")
 
 
@@ -61,6 +73,23 @@ def solid_lines(path: PathLike) -> Iterator[tuple[int, str]]:
             yield number, line
 
 
+def numbers_as_names(place: str, n_labels: int) -> tuple[str, ...]:
+    """Names of labels that have none: 0, 1, 2 …, not more of them than memory should be asked for.
+
+    Parameters
+    ----------
+    place : str
+        Where their number stands, for the message.
+    n_labels : int
+    """
+    if n_labels > MOST_UNNAMED:
+        raise DataError(
+            f"{place}: {n_labels} labels; more than {MOST_UNNAMED:,} are read only by name: mend the number,"
+            " or give label_names"
+        )
+    return tuple(map(str, range(n_labels)))
+
+
 def names_from(names: PathLike | Sequence[str], expected: int | None = None) -> tuple[str, ...]:
     """Label names, given as such or as a text file with one name a line, `expected` of them."""
     if isinstance(names, str | os.PathLike):
@@ -76,7 +105,7 @@ def names_from(names: PathLike | Sequence[str], expected: int | None = None) -> 
 
 def _parts(path: PathLike, size: int) -> Iterator[bytes]:
     try:
-        with gzip.open(path) if os.fspath(path).endswith(".gz") else open(path, "rb") as file:
+        with open_bytes(path) as file:
             while part := file.read(size):
                 yield part
     except EOFError as error:

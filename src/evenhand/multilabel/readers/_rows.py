@@ -339,7 +339,7 @@ def _fault(line: str, comments: bool, n_labels: int, n_features: int) -> str:
 
 def _label_fault(field: str, n_labels: int) -> str | None:
     if field.startswith(",") or field.endswith(","):
-        return f"labels {field!r} start or end with a comma; write them without spaces, like 1,2 3:0.5"
+        return f"labels {field!r:.80} start or end with a comma; write them without spaces, like 1,2 3:0.5"
     for text in field.split(","):
         if fault := _id_fault("label", text, n_labels):
             return fault
@@ -348,7 +348,7 @@ def _label_fault(field: str, n_labels: int) -> str | None:
 
 def _feature_fault(field: str, n_features: int) -> str | None:
     if field.startswith(",") or (field.endswith(",") and ":" not in field):
-        return f"a space before or after a comma at {field!r}; write labels without spaces, like 1,2 3:0.5"
+        return f"a space before or after a comma at {field!r:.80}; write labels without any, like 1,2 3:0.5"
     number, colon, value = field.partition(":")
     if fault := _id_fault("feature", number, n_features):
         return fault
@@ -357,19 +357,19 @@ def _feature_fault(field: str, n_features: int) -> str | None:
     try:
         parsed = float(value)
     except ValueError:
-        return f"the value of feature {number} is {value!r}, not a number"
+        return f"the value of feature {number} is {value!r:.80}, not a number"
     if not abs(parsed) <= _MAX_FLOAT32:
-        return f"the value of feature {number} is {value}; it has to be a finite number that fits float32"
+        return f"the value of feature {number} is {value:.80}; it has to be a finite number that fits float32"
     if not _PLAIN_NUMBER.fullmatch(value):
-        return f"the value of feature {number} is {value!r}; write it as a plain decimal number"
+        return f"the value of feature {number} is {value!r:.80}; write it as a plain decimal number"
     return None
 
 
 def _id_fault(what: str, text: str, limit: int) -> str | None:
     if text.startswith("-") and text[1:].isdecimal():
-        return f"{what} id {text} is negative; ids start at 0"
+        return f"{what} id {text:.20} is negative; ids start at 0"
     if not (text.isascii() and text.isdecimal()):
-        return f"{what} id {text!r} is not a whole number"
+        return f"{what} id {text!r:.80} is not a whole number"
     digits = text.lstrip("0")
     if len(digits) > 10 or int(digits or 0) >= limit:
         return f"{what} id {text[:20]} is too large; the highest allowed is {limit - 1}"

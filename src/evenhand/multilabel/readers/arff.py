@@ -106,6 +106,8 @@ def _label_names(xml: PathLike) -> tuple[str, ...]:
         root = ElementTree.parse(os.fspath(xml)).getroot()
     except ElementTree.ParseError as error:
         raise DataError(f"{xml}:{error.position[0]}: not sound XML ({error})") from error
+    except (LookupError, ValueError) as error:  # an encoding that there is not, or not for XML
+        raise DataError(f"{xml}:1: not sound XML ({error})") from error
     except OSError as error:
         raise DataError(f"{xml}: {error.strerror or error}") from error
     # Any depth: MULAN nests the labels of a hierarchy.
@@ -117,12 +119,18 @@ def _label_names(xml: PathLike) -> tuple[str, ...]:
 
 def _read_header(path: PathLike, content: Iterator[tuple[int, str]]) -> list[_Attribute]:
     """Attributes; the iterator is left at the first line after @data."""
-    attributes = []
+    attributes: list[_Attribute] = []
+    names: set[str] = set()
     for number, line in content:
         keyword, _, rest = line.strip().replace("\t", " ").partition(" ")
         match keyword.lower():
             case "@attribute":
                 attributes.append(_attribute(f"{path}:{number}: ", rest))
+                if attributes[-1].name in names:
+                    raise DataError(
+                        f"{path}:{number}: attribute {attributes[-1].name!r:.80} stands twice; rename one"
+                    )
+                names.add(attributes[-1].name)
             case "@data":
                 return attributes
             case word if word and word != "@relation" and not word.startswith("%"):
@@ -139,13 +147,15 @@ def _attribute(place: str, declaration: str) -> _Attribute:
         return _Attribute(name, None)
     if not (kind.startswith("{") and kind.endswith("}")):
         raise DataError(
-            f"{place}attribute {name!r} is of type {kind!r}; only numbers and nominal numbers are read"
+            f"{place}attribute {name!r:.80} is of type {kind!r:.80}; only numbers and nominal numbers are"
+            " read"
         )
     values = tuple(value.strip().strip("'\"") for value in kind[1:-1].split(","))
     for value in values:
         if not _is_number(value):
             raise DataError(
-                f"{place}attribute {name!r} has the nominal value {value!r}; turn it into 0/1 attributes"
+                f"{place}attribute {name!r:.80} has the nominal value {value!r:.80}; turn it into 0/1"
+                " attributes"
             )
     return _Attribute(name, values)
 
@@ -201,7 +211,7 @@ def _check_defaults(place: str, attributes: list[_Attribute]) -> None:
     for attribute in attributes:
         if attribute.values and float(attribute.values[0]) != 0:
             raise DataError(
-                f"{place}sparse row, but what it leaves out of {attribute.name!r} would be"
+                f"{place}sparse row, but what it leaves out of {attribute.name!r:.80} would be"
                 f" {attribute.values[0]} (its first value); list 0 first"
             )
 
@@ -220,7 +230,7 @@ def _split_row(place: str, line: str, width: int) -> tuple[npt.NDArray[np.int64]
     for pair in pairs:
         if len(pair) != 2 or not (pair[0].isascii() and pair[0].isdecimal()):
             raise DataError(
-                f"{place}{' '.join(pair)!r} is not an index and a value; write {{index value, ...}}"
+                f"{place}{' '.join(pair)!r:.80} is not an index and a value; write {{index value, ...}}"
             )
         if len(pair[0]) > 18 or int(pair[0]) >= width:
             raise DataError(
@@ -247,7 +257,7 @@ def _values(
         at = int(np.flatnonzero(bad)[0])
         name, text = attributes[columns[at]].name, texts[at].strip()
         if text == "?":
-            raise DataError(f"{place}the value of attribute {name!r} is missing (?); fill it in")
+            raise DataError(f"{place}the value of attribute {name!r:.80} is missing (?); fill it in")
         wanted = "0 or 1" if is_binary[columns[at]] else "a finite number"
-        raise DataError(f"{place}the value of attribute {name!r} is {text!r}, not {wanted}")
+        raise DataError(f"{place}the value of attribute {name!r:.80} is {text!r:.80}, not {wanted}")
     return numbers.astype(np.float32)

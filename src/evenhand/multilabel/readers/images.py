@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import polars as pl
-from polars.exceptions import PolarsError
+from polars.exceptions import PanicException, PolarsError
 from scipy import sparse
 
 from evenhand.multilabel.data import DataError
 from evenhand.multilabel.readers._files import PathLike
-from evenhand.multilabel.readers.table import read_table, read_tags
+from evenhand.multilabel.readers.table import check_unpacked, read_table, read_tags
 
 _TABLES = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
 
@@ -85,8 +86,8 @@ def read_images(
     data = read_table(table, text=image, tags=tags, separator=separator)
     files = [table.parent / name for (name,) in data.X]
     for row, file in enumerate(files, start=1):
-        if not file.is_file():
-            raise DataError(f"{table}: row {row}: there is no image file {file}")
+        if not os.path.isfile(file):  # a name that no file can have is none, too
+            raise DataError(f"{table}: row {row}: there is no image file {file!s:.300}")
     return ImageData(files, data.Y, data.label_names, str(path))
 
 
@@ -114,8 +115,9 @@ def _embedded(table: Path, image: str) -> list[Any] | None:
         if kind != pl.Binary:
             return None
         files = scan.select(column).collect().to_series()
-    except (PolarsError, OSError) as error:
+    except (PolarsError, PanicException, OSError) as error:
         raise DataError(f"{table}: not a sound Parquet file ({error})") from error
     if (missing := files.is_null()).any():
         raise DataError(f"{table}: row {missing.arg_true()[0] + 1} has no image in the column {image!r}")
+    check_unpacked(table, int(files.bin.size().sum()))
     return files.to_list()

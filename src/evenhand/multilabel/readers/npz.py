@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import zipfile
-import zlib
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from scipy import sparse
 
+from evenhand.gzipped import most_unpacked
 from evenhand.multilabel.data import DataError, MultilabelData, as_label_matrix
-from evenhand.multilabel.readers._files import PathLike, names_from
+from evenhand.multilabel.readers._files import PathLike, names_from, numbers_as_names
 
 
 def read_npz(
@@ -35,7 +35,8 @@ def read_npz(
     Raises
     ------
     DataError
-        If a file is not a sound .npz matrix, or the two do not fit. Files with pickled objects are refused.
+        If a file is not a sound .npz matrix, or the two do not fit. Files with pickled objects are refused,
+        and those that unpack to more than 64 MiB and more than 200 times their size.
 
     Examples
     --------
@@ -58,11 +59,14 @@ def read_npz(
         Y = as_label_matrix(Y)
     except DataError as error:
         raise DataError(f"{y_path}: {error}") from error
-    names = range(Y.shape[1]) if label_names is None else names_from(label_names, Y.shape[1])
+    n_labels = Y.shape[1]
+    names = (
+        numbers_as_names(str(y_path), n_labels) if label_names is None else names_from(label_names, n_labels)
+    )
     return MultilabelData(
         X=X,
         Y=Y,
-        label_names=tuple(map(str, names)),
+        label_names=names,
         instance_ids=tuple(map(str, range(X.shape[0]))),
         source=str(x_path),
     )
@@ -70,12 +74,33 @@ def read_npz(
 
 def _load(path: PathLike) -> sparse.csr_array[Any]:
     try:
+        unpacked = _unpacked_size(path)
         matrix: Any = sparse.load_npz(path)
         if matrix.format in ("csr", "csc", "bsr"):
             # SciPy trusts these indices; a broken file would make it read outside its memory.
             matrix.check_format(full_check=True)
+        if matrix.dtype.kind not in "biuf":
+            raise DataError(f"{path}: the matrix holds {matrix.dtype}, not real numbers; convert it")
+        if matrix.shape[0] > unpacked:  # all forms but CSR can claim any number of empty rows
+            raise DataError(f"{path}: {matrix.shape[0]} rows in {unpacked} bytes; the file is damaged")
         return sparse.csr_array(matrix)
+    except DataError:
+        raise
     except OSError as error:
         raise DataError(f"{path}: {error.strerror or error}") from error
-    except (ValueError, KeyError, TypeError, IndexError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise DataError(f"{path}: not a sound .npz matrix of scipy.sparse.save_npz ({error})") from error
+    except Exception as error:  # whatever zipfile, NumPy and SciPy say of a file that is not sound
+        raise DataError(
+            f"{path}: not a sound .npz matrix of scipy.sparse.save_npz ({error!s:.300})"
+        ) from error
+
+
+def _unpacked_size(path: PathLike) -> int:
+    """Bytes that the arrays take up once they are unpacked."""
+    with zipfile.ZipFile(path) as archive:
+        size = sum(entry.file_size for entry in archive.infolist())
+    if size > (most := most_unpacked(path)):
+        raise DataError(
+            f"{path}: unpacks to {size:,} bytes, more than the {most:,} that a file of its size may; if you"
+            " trust it, save it again with compressed=False"
+        )
+    return size

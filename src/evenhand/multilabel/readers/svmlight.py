@@ -63,8 +63,8 @@ def read_svmlight(
     >>> data.tags(0), data.tags(1)
     (['3', '7'], ['7'])
     """
-    if n_features is not None and n_features < 1:
-        raise DataError(f"n_features must be at least 1, not {n_features}")
+    if n_features is not None and not 1 <= n_features <= _rows.MAX_ID:
+        raise DataError(f"n_features must be from 1 to {_rows.MAX_ID}, not {n_features}")
     if zero_based not in (True, False, "auto"):
         raise DataError(f"zero_based must be True, False or 'auto', not {zero_based!r}")
     names = None if label_names is None else names_from(label_names)

@@ -12,13 +12,18 @@ from typing import Any, cast
 import numpy as np
 import numpy.typing as npt
 import polars as pl
-from polars.exceptions import PolarsError
+from polars.exceptions import PanicException, PolarsError
 from scipy import sparse
 
+from evenhand.gzipped import most_unpacked
 from evenhand.multilabel.data import DataError, MultilabelData
 from evenhand.multilabel.readers._files import PathLike, blocks, lines, solid_lines
+from evenhand.strict_json import each_once
 
 _ROWS = 1 << 13  # read at a time
+_PLACE_BYTES = 64  # that a text takes up beside its letters
+_MOST_NAMED = 20  # columns in a message
+_FAULTS = (PolarsError, PanicException)  # polars panics at some files, which is no Exception
 _DELIMITERS = {".csv": ",", ".tsv": "\t"}
 
 
@@ -89,9 +94,11 @@ def read_table(
     n_rows = int(_collect(path, frame.select(pl.len())).item())
     if n_rows == 0:
         raise DataError(f"{path}: the table has no rows")
+    check_unpacked(path, n_rows * _PLACE_BYTES)
     for name in texts:
         _check_kind(path, name, frame.collect_schema()[name], "strings", _is_text)
     table = _collect(path, frame.select(others))
+    check_unpacked(path, _text_bytes(table))
     ids = range(n_rows) if id is None else _names(path, table[id])
     label_names: tuple[str, ...] = ()
     Y: sparse.csr_array[Any] = sparse.csr_array(np.empty((n_rows, 0), dtype=np.float32))
@@ -129,16 +136,42 @@ def read_tags(
     DataError
         As `read_table` does.
     """
-    return _labels(path, _collect(path, _load(path, [tags]))[tags], separator)
+    table = _collect(path, _load(path, [tags]))
+    check_unpacked(path, _text_bytes(table))
+    return _labels(path, table[tags], separator)
 
 
 def _texts(path: PathLike, frame: pl.LazyFrame, columns: list[str], n_rows: int) -> npt.NDArray[Any]:
     """The text columns as str, read piece by piece: a Parquet file's texts never stand in memory twice."""
     texts = np.empty((n_rows, len(columns)), dtype=object)
     filled = frame.select(pl.col(columns).cast(pl.String).fill_null(""))
+    held = 0
     for start in range(0, n_rows, _ROWS):
-        texts[start : start + _ROWS] = _collect(path, filled.slice(start, _ROWS)).rows()
+        piece = _collect(path, filled.slice(start, _ROWS))
+        held += _text_bytes(piece)
+        check_unpacked(path, held)
+        texts[start : start + _ROWS] = piece.rows()
     return texts
+
+
+def _text_bytes(frame: pl.DataFrame) -> int:
+    """Bytes of all texts, and of the places that they are held in."""
+    total = 0
+    for column in frame:
+        flat = column.explode() if isinstance(column.dtype, pl.List) else column
+        total += _PLACE_BYTES * flat.len()
+        if _is_text(flat.dtype):
+            total += int(flat.cast(pl.String).str.len_bytes().sum())
+    return total
+
+
+def check_unpacked(path: PathLike, n_bytes: int) -> None:
+    """Refuse a Parquet file in which little stands for much; other tables hold no more than their size."""
+    if os.fspath(path).lower().endswith(".parquet") and n_bytes > (most := most_unpacked(path)):
+        raise DataError(
+            f"{path}: unpacks to more than {most:,} bytes, the bound for a file of its size; if you trust it,"
+            " write it as .jsonl"
+        )
 
 
 def _load(path: PathLike, columns: list[str]) -> pl.LazyFrame:
@@ -163,10 +196,10 @@ def _load_csv(path: PathLike, columns: list[str], delimiter: str) -> pl.DataFram
             if f"{name}_duplicated_0" in names:  # how polars renames the second of two
                 raise DataError(f"{path}:1: column {name!r} stands twice; rename one")
         table, ragged = pl.collect_all([scan.select(columns), scan.select(pl.col(names[-1]).is_null().any())])
-    except PolarsError as error:
+    except _FAULTS as error:
         _csv_rows(path, delimiter)
         hint = "a field with a double quote in it has to stand in double quotes, with its own ones doubled"
-        raise DataError(f"{path}: the table cannot be read ({error}); {hint}") from error
+        raise DataError(f"{path}: the table cannot be read ({error!s:.300}); {hint}") from error
     # polars fills a row that is short, or blank, with empty fields: look again where the last field is empty.
     return table.head(_csv_rows(path, delimiter)) if ragged.item() else table
 
@@ -209,8 +242,8 @@ def _collect(path: PathLike, frame: pl.LazyFrame) -> pl.DataFrame:
     """Run what reads a Parquet file; nothing can go wrong with what is in memory."""
     try:
         return frame.collect()
-    except PolarsError as error:
-        raise DataError(f"{path}: not a sound Parquet file ({error})") from error
+    except _FAULTS as error:
+        raise DataError(f"{path}: not a sound Parquet file ({error!s:.300})") from error
     except OSError as error:
         raise DataError(f"{path}: {error.strerror or error}") from error
 
@@ -242,7 +275,7 @@ def _load_json_lines(path: PathLike, columns: list[str]) -> pl.DataFrame:
 
 def _json_object(place: str, line: str) -> dict[str, Any]:
     try:
-        row = json.loads(line)
+        row = json.loads(line, object_pairs_hook=each_once)
         if "\\u" in line:  # half a surrogate pair is JSON, but no text
             json.dumps(row, ensure_ascii=False).encode()
     except (ValueError, RecursionError) as error:
@@ -275,7 +308,9 @@ def _names(path: PathLike, column: pl.Series) -> list[str]:
 def _check_columns(path: PathLike, wanted: list[str], found: list[str]) -> None:
     for name in wanted:
         if name not in found:
-            raise DataError(f"{path}: no column {name!r}; the columns are {', '.join(map(repr, found))}")
+            shown = ", ".join(f"{column!r:.60}" for column in found[:_MOST_NAMED])
+            more = f" and {len(found) - _MOST_NAMED} more" if len(found) > _MOST_NAMED else ""
+            raise DataError(f"{path}: no column {name!r}; the columns are {shown}{more}")
 
 
 def _check_kind(

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from evenhand.multilabel.data import DataError, MultilabelData
 from evenhand.multilabel.readers import _rows
-from evenhand.multilabel.readers._files import PathLike, blocks, names_from
+from evenhand.multilabel.readers._files import PathLike, blocks, names_from, numbers_as_names
 
 
 def read_xmc(path: PathLike, *, label_names: PathLike | Sequence[str] | None = None) -> MultilabelData:
@@ -18,7 +18,8 @@ def read_xmc(path: PathLike, *, label_names: PathLike | Sequence[str] | None = N
     path : path-like
         The file, plain or gzipped (.gz). Label and feature ids count from 0.
     label_names : path-like or sequence of str, optional
-        The L names, or a text file with one a line. Without it the names are the ids.
+        The L names, or a text file with one a line. Without it the names are the ids, of at most 16,777,216
+        labels.
 
     Returns
     -------
@@ -63,7 +64,9 @@ def read_xmc(path: PathLike, *, label_names: PathLike | Sequence[str] | None = N
     )
     if rows.n_rows < n_rows:
         raise DataError(f"{path}: the header says {n_rows} rows, the file has {rows.n_rows}; is it cut off?")
-    names = tuple(map(str, range(n_labels))) if label_names is None else names_from(label_names, n_labels)
+    names = (
+        numbers_as_names(f"{path}:1", n_labels) if label_names is None else names_from(label_names, n_labels)
+    )
     return MultilabelData(
         X=rows.feature_matrix(n_features),
         Y=rows.label_matrix(n_labels),
