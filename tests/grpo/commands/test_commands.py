@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from evenhand.cli import app
 
-COMMANDS = ("train", "evaluate", "demo")
+COMMANDS = ("train", "evaluate", "fetch-model", "demo")
 
 
 def run(*arguments, code=0):
