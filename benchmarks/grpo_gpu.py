@@ -4,14 +4,14 @@
     python benchmarks/grpo_gpu.py --tasks gsm8k-train.jsonl.gz --test gsm8k-test.jsonl.gz --minutes 9
     python benchmarks/grpo_gpu.py --tasks reasoning_gym:chain_sum --lora 16 --minutes 9
 
-Prints accuracy on held-out problems before and after, at temperature 1, with differences to DAPO paired by
-seed (95 % intervals, Student's t), and what a step took.
+Prints accuracy on held-out problems at temperature 1, before and after, and differences to DAPO paired by
+seed (95 % intervals, Student's t). report.html and report.md in --out have all figures and curves.
 
 With --minutes it stops after the step, or the batch of answers, that is in hand when the time is up, and ends
 with status 75; the same command goes on where it was. What was killed goes on from its last checkpoint. Each
-run, a scheme and a seed, has a folder in --out: settings.json (all settings, versions), pieces.jsonl (from
-which step it ran on which machine), metrics.jsonl (a line a step), model/ (with --lora the adapter alone),
-answers.jsonl (of `evenhand grpo evaluate`) and result.json. table.md in --out is the table that is printed.
+scheme and seed is a run folder in --out, as `evenhand report` reads them; in it are also pieces.jsonl (from
+which step it ran on which machine), answers.jsonl (of `evenhand grpo evaluate`) and model/, with --lora the
+adapter alone.
 
 It trains in one process on one GPU, generates with Transformers, and says nothing about large models.
 """
@@ -29,7 +29,6 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -39,18 +38,27 @@ from peft import LoraConfig
 from transformers import PrinterCallback, TrainerCallback
 
 from evenhand.experiments.compare import show_interval
+from evenhand.experiments.report import Results, write_report
+from evenhand.experiments.runs import Run
 from evenhand.grpo.commands.shared import TaskSource
 from evenhand.grpo.demo import SCHEMES
 from evenhand.grpo.rewards import REWARDS, check_answers, checked
 from evenhand.grpo.trainer import LambdaGRPOConfig, LambdaGRPOTrainer
-from evenhand.terminal import replacing, say, tell
+from evenhand.terminal import replacing, say, show_table, tell
 
 _UNFINISHED = 75  # sysexits' "try again"
 _PROCEDURAL = "reasoning_gym:"
 _HELD_OUT_SEED = 1_000_003
 _TEST_FILE = "test.jsonl"
 _PATIENCE = 0.2  # seconds between two looks at an evaluation
-_LIBRARIES = ("evenhand", "torch", "transformers", "trl", "peft", "datasets", "math-verify")
+_NAMES = {
+    "completions/mean_length": "length",
+    "completions/clipped_ratio": "cut_off",
+    "preference/lambda": "lambda",
+    "preference/weight_min": "weight_min",
+    "preference/weight_max": "weight_max",
+}
+"""Of TRL's log, as a report knows them; the rest keeps its names."""
 
 
 class TimeUp(Exception):  # noqa: N818 - nothing went wrong
@@ -116,10 +124,9 @@ class Settings:
     samples: int
     cpu: bool
 
-    def training(self, scheme: str, seed: int, folder: Path) -> dict[str, Any]:
-        """Options of the trainer."""
+    def training(self, scheme: str, seed: int) -> dict[str, Any]:
+        """Options of the trainer, but for its folder."""
         return {
-            "output_dir": str(folder),
             "seed": seed,
             "use_cpu": self.cpu,
             "bf16": not self.cpu,
@@ -148,17 +155,21 @@ class Settings:
         """Problems to train on."""
         return self._read(self.tasks, self.steps * self.prompts)
 
-    def write_test(self, folder: Path) -> None:
-        """Write the held-out problems, unless they are made up: the same ones at each call."""
+    def test_rows(self) -> list[dict[str, Any]]:
+        """Held-out problems, the same ones at each call; none where they are made up.
+
+        Raises
+        ------
+        ValueError
+            If a file cannot be used, or holds too few.
+        """
         if self.test is None:
-            return
+            return []
         tasks = self._read(self.test, 0)
-        check_answers(tasks["answer"])
+        check_answers([*tasks["answer"], *self.train_tasks()["answer"]])
         if len(tasks) < self.problems:
             raise ValueError(f"--problems is {self.problems}, but {self.test} holds {len(tasks)}")
-        chosen = tasks.shuffle(seed=0).select(range(self.problems))
-        with replacing(folder / _TEST_FILE) as file:
-            file.writelines(json.dumps(row) + "\n" for row in chosen)
+        return list(tasks.shuffle(seed=0).select(range(self.problems)))
 
     def test_source(self, folder: Path) -> list[str]:
         """The held-out problems, as `evenhand grpo evaluate` takes them."""
@@ -171,106 +182,88 @@ class Settings:
         return TaskSource(place, kind="gsm8k", size=size, seed=0, chat=True).read()
 
 
-class Run:
-    """A scheme and a seed, and what its folder holds of it.
+def go_on(run: Run, settings: Settings, start: float, deadline: Deadline) -> None:
+    """Train and evaluate, from where it was left.
 
     Parameters
     ----------
+    run : Run
+        In a folder of --out.
     settings : Settings
-    out : Path
-    scheme : str
-    seed : int
+    start : float
+        Accuracy before the training.
+    deadline : Deadline
+
+    Raises
+    ------
+    TimeUp
     """
-
-    def __init__(self, settings: Settings, out: Path, scheme: str, seed: int) -> None:
-        self.settings, self.scheme, self.seed = settings, scheme, seed
-        self.out = out
-        self.folder = out / f"{scheme}-{seed}"
-        self.model = self.folder / "model"
-        self.result = self.folder / "result.json"
-
-    def go_on(self, deadline: Deadline) -> None:
-        """Train and evaluate, from where it was left.
-
-        Parameters
-        ----------
-        deadline : Deadline
-
-        Raises
-        ------
-        TimeUp
-        """
-        if not self.model.exists():
-            self._train(deadline)
-            deadline.check()
-        test = self.settings.test_source(self.out)
-        answers = evaluate(self.model, self.settings, test, self.folder / "answers.jsonl", deadline)
-        steps = [row for row in read_lines(self.folder / "metrics.jsonl") if "loss" in row]
-        last = steps[-max(len(steps) // 10, 1) :]
-        result = {
-            "scheme": self.scheme,
-            "seed": self.seed,
-            "accuracy": accuracy_of(answers),
-            "length": float(np.mean([row["completions/mean_length"] for row in last])),
-            "cut_off": float(np.mean([row["completions/clipped_ratio"] for row in last])),
-            "lambda": steps[-1].get("preference/lambda"),
-            "step_seconds": float(np.median([row["step_time"] for row in steps])),
-            "devices": sorted({piece["device"] for piece in read_lines(self.folder / "pieces.jsonl")}),
-        }
-        write_json(self.result, result)
-        for checkpoint in self.folder.glob("checkpoint-*"):
-            shutil.rmtree(checkpoint)
+    model = run.folder / "model"
+    if not model.exists():
+        _train(run, settings, model, deadline)
         deadline.check()
+    test = settings.test_source(run.folder.parent)
+    accuracy = accuracy_of(evaluate(model, settings, test, run.folder / "answers.jsonl", deadline))
+    steps = list(run.records())
+    last = steps[-max(len(steps) // 10, 1) :]
+    figures = {
+        "accuracy": 100 * accuracy,
+        "gain": 100 * (accuracy - start),
+        "length": float(np.mean([row["length"] for row in last])),
+        "cut off": 100 * float(np.mean([row["cut_off"] for row in last])),
+        "seconds a step": float(np.median([row["step_time"] for row in steps])),
+    }
+    run.finish(figures | ({"λ": steps[-1]["lambda"]} if "lambda" in steps[-1] else {}))
+    for checkpoint in run.folder.glob("checkpoint-*"):
+        shutil.rmtree(checkpoint)
+    deadline.check()
 
-    def _train(self, deadline: Deadline) -> None:
-        self.folder.mkdir(exist_ok=True)
-        args = LambdaGRPOConfig(**self.settings.training(self.scheme, self.seed, self.folder))
-        stated = {"scheme": self.scheme, "seed": self.seed, **asked(self.settings), "trainer": args.to_dict()}
-        write_json(self.folder / "settings.json", stated)
-        checkpoint = last_checkpoint(self.folder)
-        at = 0 if checkpoint is None else int(checkpoint.name.partition("-")[2])
-        say(f"{self.folder.name}: from step {at} of {self.settings.steps}")
-        with (self.folder / "pieces.jsonl").open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"from_step": at, "device": device_name(self.settings.cpu)}) + "\n")
-        trainer = self._make_trainer(args, deadline)
-        trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
-        if trainer.state.global_step < self.settings.steps:
-            raise TimeUp
-        unfinished = self.folder / ".model"
-        trainer.save_model(str(unfinished))
-        unfinished.rename(self.model)
 
-    def _make_trainer(self, args: LambdaGRPOConfig, deadline: Deadline) -> Any:
-        lora = None
-        if self.settings.lora:
-            lora = LoraConfig(
-                r=self.settings.lora,
-                lora_alpha=2 * self.settings.lora,
-                target_modules="all-linear",
-                task_type="CAUSAL_LM",
-            )
-        trainer = LambdaGRPOTrainer(
-            model=self.settings.model,
-            reward_funcs=checked(REWARDS[self.settings.reward]),
-            args=args,
-            train_dataset=self.settings.train_tasks(),
-            peft_config=lora,
-            callbacks=[_Keeper(self.folder / "metrics.jsonl", deadline)],
-        )
-        trainer.remove_callback(PrinterCallback)
-        return trainer
+def _train(run: Run, settings: Settings, model: Path, deadline: Deadline) -> None:
+    checkpoint = last_checkpoint(run.folder)
+    at = 0 if checkpoint is None else int(checkpoint.name.partition("-")[2])
+    run.keep(at)
+    say(f"{run.folder.name}: from step {at} of {settings.steps}")
+    device = platform.machine() if settings.cpu else torch.cuda.get_device_name()
+    with (run.folder / "pieces.jsonl").open("a", encoding="utf-8") as file:
+        file.write(json.dumps({"from_step": at, "device": device}) + "\n")
+    trainer = _make_trainer(run, settings, deadline)
+    trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+    if trainer.state.global_step < settings.steps:
+        raise TimeUp
+    unfinished = model.with_name(".model")
+    trainer.save_model(str(unfinished))
+    unfinished.rename(model)
+
+
+def _make_trainer(run: Run, settings: Settings, deadline: Deadline) -> Any:
+    rank = settings.lora
+    lora = None
+    if rank:
+        lora = LoraConfig(r=rank, lora_alpha=2 * rank, target_modules="all-linear", task_type="CAUSAL_LM")
+    options = settings.training(run.method, run.seed)
+    trainer = LambdaGRPOTrainer(
+        model=settings.model,
+        reward_funcs=checked(REWARDS[settings.reward]),
+        args=LambdaGRPOConfig(output_dir=str(run.folder), **options),
+        train_dataset=settings.train_tasks(),
+        peft_config=lora,
+        callbacks=[_Keeper(run, deadline)],
+    )
+    trainer.remove_callback(PrinterCallback)
+    return trainer
 
 
 class _Keeper(TrainerCallback):  # type: ignore[misc]
-    """Keeps the log as a file, and stops after the step in hand when the time is up."""
+    """Keeps the log of each step, and stops after the step in hand when the time is up."""
 
-    def __init__(self, metrics: Path, deadline: Deadline) -> None:
-        self._metrics, self._deadline = metrics, deadline
+    def __init__(self, run: Run, deadline: Deadline) -> None:
+        self._run, self._deadline = run, deadline
 
-    def on_log(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        # Whole: a checkpoint brings its log along, so that steps since then never stand there twice.
-        with replacing(self._metrics) as file:
-            file.writelines(json.dumps(row) + "\n" for row in state.log_history)
+    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
+        if "loss" in logs:  # TRL's last entry sums the training up
+            named = {_NAMES.get(name, name): value for name, value in logs.items()}
+            self._run.log({"step": state.global_step, **named})
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         if self._deadline.passed:
@@ -351,43 +344,9 @@ def accuracy_of(answers: Sequence[Mapping[str, Any]]) -> float:
     return float(np.mean([answer["correct"] for answer in answers]))
 
 
-def table(start: float, results: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Lines of the table of what is finished, as Markdown; lengths are of the last tenth of the steps."""
-    lines = [
-        "| | seeds | accuracy, % | minus DAPO | length | cut off, % | λ at the end | s a step | on |",
-        "|---|---|---|---|---|---|---|---|---|",
-        f"| start | | {100 * start:.1f} | | | | | | |",
-    ]
-    dapo = {one["seed"]: one["accuracy"] for one in results if one["scheme"] == "dapo"}
-    for scheme in dict.fromkeys(one["scheme"] for one in results):
-        mine = [one for one in results if one["scheme"] == scheme]
-        accuracy = [100 * one["accuracy"] for one in mine]
-        paired = [100 * (one["accuracy"] - dapo[one["seed"]]) for one in mine if one["seed"] in dapo]
-        spread = f" ± {np.std(accuracy, ddof=1):.1f}" if len(mine) > 1 else ""
-        lam = [f"{one['lambda']:+.3f}" for one in mine if one["lambda"] is not None]
-        cells = (
-            scheme,
-            f"{len(mine)}",
-            f"{np.mean(accuracy):.1f}{spread}",
-            show_interval(paired) if paired and scheme != "dapo" else "–",
-            f"{np.mean([one['length'] for one in mine]):.0f}",
-            f"{100 * np.mean([one['cut_off'] for one in mine]):.1f}",
-            " ".join(lam) or "–",
-            f"{np.median([one['step_seconds'] for one in mine]):.2f}",
-            ", ".join(sorted({device for one in mine for device in one["devices"]})),
-        )
-        lines.append(f"| {' | '.join(cells)} |")
-    return lines
-
-
 def read_lines(path: Path) -> list[Any]:
     """A file of JSON lines."""
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-
-
-def device_name(cpu: bool) -> str:
-    """What it runs on."""
-    return platform.machine() if cpu else torch.cuda.get_device_name()
 
 
 def measure(settings: Settings, out: Path, schemes: Sequence[str], seeds: int, deadline: Deadline) -> bool:
@@ -405,58 +364,67 @@ def measure(settings: Settings, out: Path, schemes: Sequence[str], seeds: int, d
     -------
     bool
         Whether all is done.
-    """
-    out.mkdir(parents=True, exist_ok=True)
-    check_same(out / "settings.json", asked(settings))
-    settings.write_test(out)
-    if settings.reward == "accuracy":
-        check_answers(settings.train_tasks()["answer"])
-    # By seed, so that what is stopped has compared all schemes on the seeds that it did.
-    runs = [Run(settings, out, scheme, seed) for seed in range(seeds) for scheme in schemes]
-    start = out / "start.jsonl"
-    with suppress(TimeUp):
-        if not start.exists():
-            evaluate(settings.model, settings, settings.test_source(out), start, deadline)
-            deadline.check()
-        for run in runs:
-            if not run.result.exists():
-                run.go_on(deadline)
-    results = [json.loads(run.result.read_text(encoding="utf-8")) for run in runs if run.result.exists()]
-    if start.exists():
-        lines = table(accuracy_of(read_lines(start)), results)
-        with replacing(out / "table.md") as file:
-            file.writelines(f"{line}\n" for line in lines)
-        tell("\n".join(lines))
-    return len(results) == len(runs)
-
-
-def asked(settings: Settings) -> dict[str, Any]:
-    """All that figures depend on, scheme and seed apart."""
-    return {"settings": asdict(settings), "versions": {name: version(name) for name in _LIBRARIES}}
-
-
-def check_same(path: Path, wanted: Mapping[str, Any]) -> None:
-    """Write what a folder is of; an error where it is of something else.
 
     Raises
     ------
     ValueError
+        If the settings cannot be used, or are not those of the runs that are there.
     """
-    if not path.exists():
-        write_json(path, wanted)
-    found = json.loads(path.read_text(encoding="utf-8"))
-    for part, values in wanted.items():
-        for name, value in values.items():
-            if found[part].get(name) != value:
-                raise ValueError(
-                    f"{path}: {name} was {found[part].get(name)!r} and is now {value!r}; give another --out"
-                )
+    test = settings.test_rows()
+    data = settings.tasks.removeprefix(_PROCEDURAL) if settings.test is None else Path(settings.tasks).name
+    # By seed, so that what is stopped has compared all schemes on the seeds that it did.
+    runs = [
+        Run.start(
+            out / f"{scheme}-{seed}",
+            scheme,
+            data,
+            seed,
+            {**asdict(settings), "trainer": settings.training(scheme, seed)},
+        )
+        for seed in range(seeds)
+        for scheme in schemes
+    ]
+    if test:
+        with replacing(out / _TEST_FILE) as file:
+            file.writelines(json.dumps(row) + "\n" for row in test)
+    with suppress(TimeUp):
+        begun = not (out / "start.jsonl").exists()
+        answers = evaluate(settings.model, settings, settings.test_source(out), out / "start.jsonl", deadline)
+        if begun:
+            deadline.check()
+        for run in runs:
+            if run.figures is None:
+                go_on(run, settings, accuracy_of(answers), deadline)
+    finished = [run for run in runs if run.figures is not None]
+    if finished:
+        show(finished, out)
+    return len(finished) == len(runs)
 
 
-def write_json(path: Path, what: Any) -> None:
-    """Write a file, whole or not at all."""
-    with replacing(path) as file:
-        json.dump(what, file, indent=1)
+def show(runs: Sequence[Run], out: Path) -> None:
+    """Print accuracy, and write the report."""
+    results = Results(runs)
+    rows = []
+    for method in results.methods:
+        accuracy, gain, dapo = (
+            results.values(runs[0].data, name, figure)
+            for name, figure in ((method, "accuracy"), (method, "gain"), ("dapo", "accuracy"))
+        )
+        paired = [accuracy[seed] - dapo[seed] for seed in sorted(accuracy.keys() & dapo.keys())]
+        rows.append(
+            (
+                method,
+                len(accuracy),
+                f"{np.mean(list(accuracy.values())):.1f}",
+                f"{np.mean(list(gain.values())):+.1f}",
+                show_interval(paired) if paired and method != "dapo" else "–",
+            )
+        )
+    show_table("Held-out problems, %", ("", "seeds", "accuracy", "less the start", "less DAPO"), rows)
+    page = out / "report.html"
+    baseline = "dapo" if "dapo" in results.methods else None
+    write_report(runs, page, title="GRPO, DAPO and λ-GRPO on a small language model", baseline=baseline)
+    tell(f"All figures and curves: {page}, {page.with_suffix('.md')}")
 
 
 def read_settings(given: argparse.Namespace) -> Settings:

@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -11,6 +12,8 @@ from safetensors.torch import load_file
 
 sys.path.insert(0, str(Path(__file__).parent))
 import tiny_policy as tiny
+
+from evenhand.experiments.runs import Run
 
 SCRIPT = Path(__file__).parents[2] / "benchmarks" / "grpo_gpu.py"
 
@@ -52,8 +55,10 @@ def rows(path):
 
 
 def without_times(run):
-    steps = [row for row in rows(run / "metrics.jsonl") if "loss" in row]
-    return [{key: value for key, value in row.items() if key != "step_time"} for row in steps]
+    return [
+        {key: value for key, value in row.items() if key != "step_time"}
+        for row in rows(run / "metrics.jsonl")
+    ]
 
 
 @pytest.mark.slow
@@ -75,11 +80,11 @@ def test_stopped_after_each_step_it_is_the_run_that_was_never_stopped(script, ar
     assert without_times(ours) == without_times(theirs)
     assert (ours / "answers.jsonl").read_bytes() == (theirs / "answers.jsonl").read_bytes()
     assert not list(ours.glob("checkpoint-*"))
-    settings = json.loads((ours / "settings.json").read_text())
-    assert (settings["seed"], settings["settings"]["steps"], settings["trainer"]["max_steps"]) == (0, 3, 3)
-    assert json.loads((ours / "result.json").read_text())["lambda"] != 0
-    table = (pieces / "table.md").read_text().splitlines()
-    assert [line.split(" | ")[0] for line in table[2:]] == ["| start", "| power"]
+    run = Run.read(ours)
+    assert (run.method, run.seed, run.config["trainer"]["max_steps"]) == ("power", 0, 3)
+    assert run.figures.keys() == {"accuracy", "gain", "length", "cut off", "seconds a step", "λ"}
+    assert run.figures["λ"] != 0
+    assert "| power |" in (pieces / "report.md").read_text()
 
 
 @pytest.mark.slow
@@ -92,10 +97,14 @@ def test_an_adapter_is_kept_and_judged_alone(script, arguments, tmp_path):
     assert len(rows(out / "power-0" / "answers.jsonl")) == 24
 
 
-def test_a_folder_of_other_settings_is_refused(script, arguments, tmp_path):
+def test_a_folder_of_other_settings_is_refused(script, arguments, tmp_path, monkeypatch):
+    def stop(*given):
+        raise script.TimeUp
+
+    monkeypatch.setattr(script, "evaluate", stop)
     out = ["--out", str(tmp_path / "out")]
-    script.main([*arguments, *out, "--minutes", "0"])
-    with pytest.raises(SystemExit, match=r"settings.json: group was 8 and is now 4; give another --out"):
+    assert script.main([*arguments, *out]) == 75
+    with pytest.raises(SystemExit, match=r"power-0 is a run with config .*'group': 8.*; delete it"):
         script.main([*arguments, *out, "--group", "4"])
 
 
@@ -112,28 +121,20 @@ def test_what_cannot_be_is_said(script, arguments, tmp_path, options, message):
         script.main([*arguments, "--out", str(tmp_path / "out"), *options])
 
 
-def test_the_table_pairs_by_seed(script):
-    def result(scheme, seed, accuracy, lam=None):
-        return {
-            "scheme": scheme,
-            "seed": seed,
-            "accuracy": accuracy,
-            "length": 10.0,
-            "cut_off": 0.25,
-            "lambda": lam,
-            "step_seconds": 2.0,
-            "devices": ["a"],
-        }
-
-    results = [result("dapo", 0, 0.5), result("dapo", 1, 0.6)]
-    results += [
-        result("lambda", 0, 0.51, 0.1),
-        result("lambda", 1, 0.62, -0.2),
-        result("lambda", 2, 0.4, 0.0),
-    ]
-    lines = script.table(0.1, results)
-    assert lines[2] == "| start | | 10.0 | | | | | | |"
-    assert lines[3] == "| dapo | 2 | 55.0 ± 7.1 | – | 10 | 25.0 | – | 2.00 | a |"
-    cells = lines[4].split(" | ")
-    assert cells[3] == "+1.5 [-4.9, +7.9]"
-    assert cells[6] == "+0.100 -0.200 +0.000"
+def test_what_is_shown_is_paired_by_seed(script, tmp_path, capsys):
+    runs = []
+    for scheme, seed, accuracy in (
+        ("dapo", 0, 50.0),
+        ("dapo", 1, 60.0),
+        ("lambda", 0, 51.0),
+        ("lambda", 1, 62.0),
+        ("lambda", 2, 40.0),
+    ):
+        run = Run.start(tmp_path / f"{scheme}-{seed}", scheme, "gsm8k", seed)
+        run.finish({"accuracy": accuracy, "gain": accuracy - 10})
+        runs.append(run)
+    script.show(runs, tmp_path)
+    shown = capsys.readouterr().out
+    assert re.search(r"dapo +2 +55\.0 +\+45\.0 +–", shown)
+    assert re.search(r"lambda +3 +51\.0 +\+41\.0 +\+1\.5 \[-4\.9, \+7\.9\]", shown)
+    assert (tmp_path / "report.html").is_file()
