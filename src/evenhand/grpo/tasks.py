@@ -47,6 +47,7 @@ def read_tasks(
     form: AnswerForm = "whole",
     instruction: str = "",
     conversational: bool = False,
+    keep_unanswered: bool = False,
 ) -> datasets.Dataset:
     r"""Read problems with answers from JSON lines or Parquet.
 
@@ -65,6 +66,8 @@ def read_tasks(
         Put behind every problem that is text, after an empty line; for example `BOXED_INSTRUCTION`.
     conversational : bool, default=False
         Make every problem that is text a user's message, so that TRL applies the model's chat template.
+    keep_unanswered : bool, default=False
+        Take a problem whose answer is empty, so that a public set stays whole; nothing is right for it.
 
     Returns
     -------
@@ -102,6 +105,8 @@ def read_tasks(
         if type(columns["prompt"][-1]) is not type(columns["prompt"][0]):
             raise TaskError(f"{place}, field {prompt!r}: give all problems as text or all as messages")
         columns["answer"].append(_answer_of(row, answer, form, place))
+        if not columns["answer"][-1] and not keep_unanswered:
+            raise TaskError(f"{place}, field {answer!r}: the answer is empty")
         name = (
             str(number) if problem_id is None else _plain(_field(row, problem_id, place), problem_id, place)
         )
@@ -330,8 +335,6 @@ def _answer_of(row: Mapping[str, Any], field: str, form: AnswerForm, place: str)
     found = find(_plain(value, field, place))
     if found is None:
         raise TaskError(f"{place}, field {field!r}: {wanted}")
-    if not found.strip():
-        raise TaskError(f"{place}, field {field!r}: the answer is empty")
     return found.strip()
 
 
