@@ -173,30 +173,29 @@ def test_a_file_takes_its_name_when_it_is_complete(path):
     assert again.generations == file.generations
 
 
-@pytest.mark.parametrize("cut", [0, 1, 40])
-def test_a_kill_costs_the_batch_in_hand_only(path, cut):
-    """Wherever the writing of a batch was cut off: within a line, between two, or before the first."""
+@pytest.mark.parametrize("lines", [0, 0.5, 1, 1.5])
+def test_a_kill_costs_the_batch_in_hand_only(path, lines):
+    """Wherever the writing of a batch was cut off: before its first line, within one, or between two."""
     opened(path).add(BATCHES[0])
     part = path.with_name("g.jsonl.part")
-    whole = part.read_bytes()
-    file = opened(path)
-    file.add(BATCHES[1])
-    second = part.read_bytes()[len(whole) :]
-    line = second.index(b"\n") + 1
-    part.write_bytes(whole + second[: line - 40 + cut])
+    first = part.read_bytes()
+    opened(path).add(BATCHES[1])
+    both = part.read_bytes()
+    line = (len(both) - len(first)) // 2
+    assert both[len(first) + line - 1 : len(first) + line] == b"\n"
+    part.write_bytes(both[: len(first) + int(lines * line)])
     file = opened(path)
     assert file.n_done == 1
     assert file.generations == BATCHES[0]
-    assert part.read_bytes() == whole
     file.add(BATCHES[1])
+    assert part.read_bytes() == both
     file.add(BATCHES[2])
     assert read_generations(path) == [one for batch in BATCHES for one in batch]
 
 
-def test_a_kill_before_the_first_batch_leaves_a_file_to_go_on_from(path):
+def test_nothing_is_written_before_the_first_batch(path):
     opened(path)
-    assert path.with_name("g.jsonl.part").stat().st_size == 0
-    assert opened(path).n_done == 0
+    assert not list(path.parent.iterdir())
 
 
 def test_what_is_of_another_evaluation_is_left_alone(path):

@@ -3,7 +3,6 @@ import json
 
 import pytest
 
-from evenhand.grpo.checking import AnswerChecker
 from evenhand.grpo.math_sets import MATH_SETS, find_math_set, read_math_set
 from evenhand.grpo.tasks import BOXED_INSTRUCTION, TaskError
 
@@ -68,12 +67,3 @@ def test_the_public_sets_are_read_whole(math_sets, name):
     assert golds.count("") == (2 if name == "gaokao2023en" else 0)
     numbers = {"gsm8k": golds, "aime24": golds, "amc23": golds}.get(name, [])
     assert all(gold.replace(",", "").lstrip("-").isdigit() for gold in numbers)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", MATH_SETS)
-def test_a_set_s_own_answers_are_right(math_sets, name):
-    golds = read_math_set(name, math_sets)["answer"][:]
-    with AnswerChecker(workers=1) as checker:
-        right = checker.right(list(zip(golds, golds)))
-    assert [gold for gold, verdict in zip(golds, right) if gold and not verdict] == []

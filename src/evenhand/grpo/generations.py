@@ -259,22 +259,24 @@ class GenerationFile:
     def __init__(self, path: Path, settings: Mapping[str, Any], batches: Sequence[Sequence[Key]]) -> None:
         self._path = path
         self._part = path.with_name(path.name + _UNFINISHED)
+        self._settings = settings
         self._n_batches = len(batches)
+        self._begun = False
         there = next((file for file in (path, self._part) if file.exists()), None)
         found: list[Generation] = []
-        if there is None:
-            with replacing(settings_path(path)) as file:
-                file.write(json.dumps(settings, indent=1) + "\n")
-        else:
+        if there is not None:
             _check_settings(there, settings_path(path), settings)
-            found = read_generations(there) if there.stat().st_size else []
+            found = read_generations(there)
         self.n_done = _whole_batches([one.key for one in found], batches, there)
         self.generations = found[: sum(map(len, batches[: self.n_done]))]
-        if there != path:
-            write_generations(self._part, self.generations)
 
     def add(self, batch: Sequence[Generation]) -> None:
         """Keep the next batch, for good when this returns; with the last, FILE.part becomes FILE."""
+        if not self._begun:  # not before: a model that does not load leaves no file
+            with replacing(settings_path(self._path)) as file:
+                file.write(json.dumps(self._settings, indent=1) + "\n")
+            write_generations(self._part, self.generations)
+            self._begun = True
         with open(self._part, "a", encoding="utf-8") as file:
             file.write("".join(map(_line, batch)))
             file.flush()

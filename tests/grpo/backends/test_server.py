@@ -116,10 +116,10 @@ def test_a_refusal_ends_the_waiting_of_others(server):
         time.sleep(0.2)
         handler.send(400, b"bad")
 
-    server.plan = [late_refusal, fails(429, Retry_After="30")]
+    server.plan = [fails(429, Retry_After="30"), late_refusal]
     start = time.monotonic()
     with pytest.raises(ValueError, match="400 bad"):
-        backend(server).complete(["ab", "cd"], GREEDY, [0, 1])
+        backend(server, concurrency=2).complete(["ab", "cd"], GREEDY, [0, 1])
     assert time.monotonic() - start < 5
 
 

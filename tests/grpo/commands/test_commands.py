@@ -322,6 +322,15 @@ def test_evaluate_says_what_to_mend_of_public_sets(server, sets, tmp_path, tasks
     output = ask_server(server, sets, tasks, *options, "--out", tmp_path / "out.jsonl", code=2)
     assert message in " ".join(output.split())
     assert not server.requests
+    assert [path.name for path in tmp_path.iterdir()] == ["math"]
+
+
+def test_a_back_end_that_is_not_there_leaves_no_file(folder, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "vllm", None)
+    out = tmp_path / "out.jsonl"
+    output = evaluate(folder, "--backend", "vllm", "--out", out, code=2).output
+    assert "--backend vllm needs vLLM" in " ".join(output.split())
+    assert not list(tmp_path.iterdir())
 
 
 def test_public_sets_need_their_folder(folder, tmp_path):

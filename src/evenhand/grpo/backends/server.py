@@ -9,7 +9,8 @@ import threading
 import urllib.error
 import urllib.request
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from email.message import Message
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -73,7 +74,6 @@ class ServerBackend:
         self._first_wait = first_wait
         self._key = os.environ.get(KEY_VARIABLE, "").strip()
         self._opener = urllib.request.build_opener(_NoRedirects)
-        self._stopping = threading.Event()
 
     def complete(
         self, prompts: Sequence[Prompt], decoding: Decoding, seeds: Sequence[int]
@@ -85,20 +85,21 @@ class ServerBackend:
         ValueError
             If the server refuses a request, or still fails at the last try.
         """
-        self._stopping.clear()
-        with ThreadPoolExecutor(self._concurrency, thread_name_prefix="evenhand-server") as threads:
+        stopping = threading.Event()
+        threads = ThreadPoolExecutor(self._concurrency, thread_name_prefix="evenhand-server")
+        try:
             jobs = [
-                threads.submit(self._ask, prompt, decoding, seed)
+                threads.submit(self._ask, prompt, decoding, seed, stopping)
                 for prompt, seed in zip(prompts, seeds, strict=True)
             ]
-            try:
-                return [job.result() for job in jobs]
-            except BaseException:
-                self._stopping.set()
-                threads.shutdown(wait=False, cancel_futures=True)
-                raise
+            for job in as_completed(jobs):
+                job.result()  # the first that fails ends them all
+            return [job.result() for job in jobs]
+        finally:
+            stopping.set()
+            threads.shutdown(wait=False, cancel_futures=True)
 
-    def _ask(self, prompt: Prompt, decoding: Decoding, seed: int) -> Completion:
+    def _ask(self, prompt: Prompt, decoding: Decoding, seed: int, stopping: threading.Event) -> Completion:
         chat = not isinstance(prompt, str)
         body: dict[str, Any] = {
             "model": self._model,
@@ -109,9 +110,9 @@ class ServerBackend:
         }
         body["messages" if chat else "prompt"] = prompt
         url = f"{self._base}/{'chat/completions' if chat else 'completions'}"
-        return _completion(self._post(url, body), url)
+        return _completion(self._post(url, body, stopping), url)
 
-    def _post(self, url: str, body: Mapping[str, Any]) -> Any:
+    def _post(self, url: str, body: Mapping[str, Any], stopping: threading.Event) -> Any:
         wait = self._first_wait
         for left in reversed(range(_TRIES)):
             try:
@@ -119,7 +120,7 @@ class ServerBackend:
             except _PassingError as error:
                 if left == 0:
                     raise ValueError(f"{url}: no answer in {_TRIES} tries, the last time: {error}") from error
-                if self._stopping.wait(min(_LONGEST_WAIT, wait if error.wait is None else error.wait)):
+                if stopping.wait(min(_LONGEST_WAIT, wait if error.wait is None else error.wait)):
                     raise
             wait *= 2
         raise AssertionError("unreachable")
@@ -173,7 +174,7 @@ def _base_of(address: str) -> str:
     return f"{parts.scheme}://{parts.netloc}{path or '/v1'}"
 
 
-def _asked_wait(headers: Mapping[str, str]) -> float | None:
+def _asked_wait(headers: Message) -> float | None:
     try:
         return max(0.0, float(headers["Retry-After"]))
     except (KeyError, TypeError, ValueError):  # a date is left to our own times

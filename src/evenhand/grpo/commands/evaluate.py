@@ -6,13 +6,12 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from hashlib import sha256
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from evenhand.grpo.backends import Backend, BackendName, Decoding, has_chat_template, open_backend
-from evenhand.grpo.checking import shared_checker
-from evenhand.grpo.commands.results import check_counts, show_results
+from evenhand.grpo.commands.results import check_counts, show_results, tell_timeouts
 from evenhand.grpo.commands.shared import TaskSource
 from evenhand.grpo.generations import Generation, GenerationFile, Key, judged, prompt_hash, settings_path
 from evenhand.grpo.math_sets import (
@@ -123,7 +122,7 @@ class Asking:
         files = sorted(Path(self.model).iterdir()) if Path(self.model).is_dir() else []
         return {
             "model": [self.model, *([file.name, file.stat().st_mtime_ns] for file in files)],
-            "backend": f"{self.backend} {version(self.backend)}",
+            "backend": f"{self.backend} {_version(self.backend)}",
         }
 
     def open(self) -> Backend:
@@ -200,8 +199,9 @@ def evaluate_model(
     if not out.parent.is_dir():
         raise ValueError(f"--out is {out}, but there is no folder {out.parent}; make it first")
     names = _named_sets(source.place)
+    missing: list[str] = []
     if names is None:
-        sets, missing = [_from_source(source, sampling)], []
+        sets = [_from_source(source, sampling)]
     else:
         sets, missing = _from_folder(names, data_dir, sampling, asking)
     check_counts(ks, max(one.samples for one in sets))
@@ -218,6 +218,7 @@ def evaluate_model(
         say(f"{out}: {len(file.generations):,} answers are there already.")
     if file.n_done < len(batches):
         generate(asking.open(), batches[file.n_done :], file, sampling.seed)
+    tell_timeouts()
     show_results(file.generations, ks=ks, missing=missing)
     tell(f"Each answer: {out}; what they depend on: {settings_path(out)}")
 
@@ -268,6 +269,13 @@ def generate(
             advance(len(batch))
 
 
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:  # its back end says so, with the mend
+        return "not installed"
+
+
 def _named_sets(place: str) -> list[str] | None:
     """The names, or None where the place is a file or reasoning-gym."""
     if place == _PAPER:
@@ -311,18 +319,10 @@ def _from_folder(
         if name in missing:
             continue
         tasks = read_math_set(name, folder, form=form)
-        _tell_unreadable(name, tasks["answer"][:])
+        if len(tasks) != MATH_SETS[name].size:
+            title, size = MATH_SETS[name].title, MATH_SETS[name].size
+            say(f"{title} has {len(tasks):,} problems here; the published set has {size:,}.")
         samples = sampling.samples_of(MATH_SETS[name].samples)
         default = GREEDY if samples == 1 else SAMPLED
         sets.append(ProblemSet(name, tasks.to_dict(), samples, sampling.decoding_of(default)))
     return sets, missing
-
-
-def _tell_unreadable(name: str, golds: Sequence[str]) -> None:
-    """A public set stays whole, so a gold answer that nothing can be compared with is said, not refused."""
-    size = MATH_SETS[name].size
-    if len(golds) != size:
-        say(f"{MATH_SETS[name].title} has {len(golds):,} problems here; the published set has {size:,}.")
-    unreadable = shared_checker().readable(golds).count(False)
-    if unreadable:
-        say(f"{MATH_SETS[name].title}: {unreadable} right answers can be compared letter by letter only.")

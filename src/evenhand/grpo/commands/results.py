@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from evenhand.grpo.checking import TIME_LIMIT, shared_checker
 from evenhand.grpo.evaluation import (
     Interval,
     Measure,
@@ -17,7 +18,7 @@ from evenhand.grpo.evaluation import (
 )
 from evenhand.grpo.generations import Generation, judged, read_generations, write_generations
 from evenhand.grpo.math_sets import MATH_SETS
-from evenhand.terminal import progress_bar, show_table, tell
+from evenhand.terminal import progress_bar, say, show_table, tell
 
 _MEASURES: dict[str, Measure] = {"pass": "pass", "avg": "average", "maj": "majority"}
 _JUDGED_AT_A_TIME = 1024
@@ -47,9 +48,10 @@ def score_file(path: Path, *, out: Path | None, ks: str | None) -> None:
             part = judged(before[start : start + _JUDGED_AT_A_TIME])
             after += part
             advance(len(part))
+    tell_timeouts()
     show_results(after, ks=ks)
-    right = sum(new.correct and not old.correct for old, new in zip(before, after, strict=True))
-    wrong = sum(old.correct and not new.correct for old, new in zip(before, after, strict=True))
+    verdicts = [(old.correct, new.correct) for old, new in zip(before, after, strict=True)]
+    right, wrong = verdicts.count((False, True)), verdicts.count((True, False))
     tell(f"Of {len(before):,} verdicts in {path}, {right:,} are now right and {wrong:,} now wrong.")
     if out is not None:
         write_generations(out, after)
@@ -85,12 +87,18 @@ def compare_files(first: Path, second: Path, *, ks: str | None) -> None:
     for name in shared:
         if fewest[name] > 1:
             _show_differences_at(name, runs[0][name], runs[1][name], _counts(ks, fewest[name]))
-    for path, run, other in ((first, *runs), (second, *reversed(runs))):
-        if alone := [_title(name) for name in run if name not in other]:
+    for path, run in zip((first, second), runs, strict=True):
+        if alone := [_title(name) for name in run if name not in shared]:
             tell(f"Only in {path}: {', '.join(alone)}.")
     if any(_prompts(runs[0][name]) != _prompts(runs[1][name]) for name in shared):
         tell("The two were asked in different words.")
     tell("An interval that holds 0 does not tell the two apart. It is about problems, not training seeds.")
+
+
+def tell_timeouts() -> None:
+    """Say how many answers were given up on: on a machine under load a right one may be among them."""
+    if count := shared_checker().timeouts:
+        say(f"{count:,} answers took longer than {TIME_LIMIT:g} s to check and count as wrong.")
 
 
 def show_results(generations: Sequence[Generation], *, ks: str | None, missing: Sequence[str] = ()) -> None:
