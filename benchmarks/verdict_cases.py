@@ -2,9 +2,10 @@
 
     python benchmarks/verdict_cases.py ../shared/data/math cases.jsonl
 
-From each public set some problems are drawn; each gold answer is written in other notations that keep its
-value, altered so that it is another, and put into completions of several shapes. Beside what a generation
-has, a line says its `form` and whether it is right by construction, `expected`: null where tastes differ.
+Of each kind of gold answer some problems are drawn from the public sets; each is written in other notations
+that keep its value, altered so that it is another, and put into completions of several shapes. Beside what a
+generation has, a line says its `form` and whether it is right by construction, `expected`: null where tastes
+differ.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from dataclasses import asdict
 from fractions import Fraction
 from pathlib import Path
 
-from evenhand.grpo.generations import Generation, judged
+from evenhand.grpo.generations import Generation
 from evenhand.grpo.math_sets import MATH_SETS, find_math_set, read_math_set
 
 Case = tuple[str, str, bool | None]
@@ -29,6 +30,22 @@ _FRACTION = re.compile(r"(-?)\\frac\{(\d+)\}\{(\d+)\}")
 _THOUSANDS = re.compile(r"-?\d{1,3}(?:,(?:\\!)?\d{3})+")
 _LIST = re.compile(r"(\\\{|\(|\[)?([^,()\[\]{}]+(?:,[^,()\[\]{}]+)+)(\\\}|\)|\])?")
 _INTERVAL = re.compile(r"([(\[])([^,()\[\]]+),([^,()\[\]]+)([)\]])")
+_KINDS = {
+    "integer": _INTEGER,
+    "thousands": _THOUSANDS,
+    "fraction": _FRACTION,
+    "decimal": re.compile(r"-?\d*\.\d+"),
+    "interval or pair": _INTERVAL,
+    "words": re.compile(r"\\text\{[A-Za-z ]+\}|[A-Za-z]{3,}(?: [A-Za-z]+)*"),
+    "matrix": re.compile(r"\\begin\{[pb]matrix\}.*", re.DOTALL),
+    "percentage": re.compile(r".*\\%.*"),
+    "angle in degrees": re.compile(r".*\^\{?\\circ.*"),
+    "set": re.compile(r"\\\{.*\\\}"),
+    "list": _LIST,
+    "equation": re.compile(r"[^=]+=[^=]+"),
+    "root": re.compile(r".*\\sqrt.*"),
+    "sum": re.compile(r"[^\\]+[+-][^\\]+"),
+}
 
 
 def numbers(gold: str) -> Iterator[Case]:
@@ -166,40 +183,55 @@ def cases_of(gold: str, other: str) -> Iterator[Case]:
             yield form, rf"So we find $\boxed{{{answer}}}$.", expected
 
 
+def kind_of(gold: str) -> str:
+    """What a gold answer is, as far as its notation tells."""
+    return next((kind for kind, pattern in _KINDS.items() if pattern.fullmatch(gold)), "other")
+
+
+def drawn(folder: Path, n: int, seed: int) -> Iterator[tuple[str, str, str, str]]:
+    """Set, problem, gold answer and the answer of another problem: n of each kind."""
+    kinds: dict[str, list[tuple[str, str, str]]] = {}
+    for name in MATH_SETS:
+        if find_math_set(name, folder) is None:
+            raise SystemExit(f"{folder} has no {name}")
+        for row, gold in enumerate(read_math_set(name, folder)["answer"], 1):
+            if gold:
+                kinds.setdefault(kind_of(bare(gold)), []).append((name, str(row), bare(gold)))
+    draw = random.Random(seed)
+    for kind, problems in sorted(kinds.items()):
+        chosen = draw.sample(problems, min(n, len(problems)))
+        print(f"{kind}: {len(chosen)} of {len(problems):,}")
+        for name, problem, gold in chosen:
+            yield name, problem, gold, draw.choice([other for *_, other in problems if other != gold])
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("folder", type=Path)
     parser.add_argument("out", type=Path)
-    parser.add_argument("--problems", type=int, default=40, help="of each set")
+    parser.add_argument("--problems", type=int, default=15, help="of each kind of answer")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     lines = []
-    for name in MATH_SETS:
-        if find_math_set(name, options.folder) is None:
-            raise SystemExit(f"{options.folder} has no {name}")
-        golds = [bare(gold) for gold in read_math_set(name, options.folder)["answer"] if gold]
-        draw = random.Random(f"{options.seed} {name}")
-        rows = sorted(draw.sample(range(len(golds)), min(options.problems, len(golds))))
-        for row in rows:
-            other = draw.choice([gold for gold in golds if gold != golds[row]])
-            made = list(cases_of(golds[row], other))
-            generations = [
-                Generation(
-                    set=name,
-                    problem=str(row + 1),
-                    sample=sample,
-                    prompt="",
-                    gold=golds[row],
-                    text=text,
-                    answer=None,
-                    correct=False,
-                    tokens=0,
-                    finish="stop",
-                )
-                for sample, (_, text, _) in enumerate(made)
-            ]
-            for one, (form, _, expected) in zip(judged(generations), made, strict=True):
-                lines.append(json.dumps({**asdict(one), "form": form, "expected": expected}))
+    for name, problem, gold, other in drawn(options.folder, options.problems, options.seed):
+        made = list(cases_of(gold, other))
+        generations = [
+            Generation(
+                set=name,
+                problem=problem,
+                sample=sample,
+                prompt="",
+                gold=gold,
+                text=text,
+                answer=None,
+                correct=False,
+                tokens=0,
+                finish="stop",
+            )
+            for sample, (_, text, _) in enumerate(made)
+        ]
+        for one, (form, _, expected) in zip(generations, made, strict=True):
+            lines.append(json.dumps({**asdict(one), "form": form, "expected": expected}))
     options.out.write_text("\n".join(lines) + "\n")
     print(f"{len(lines):,} generations: {options.out}")
 

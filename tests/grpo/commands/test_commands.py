@@ -301,7 +301,7 @@ def test_a_server_that_fails_costs_the_batch_in_hand(server, sets, tmp_path):
     assert len((tmp_path / "out.jsonl.part").read_text().splitlines()) == 32
     n_asked = len(server.requests)
     assert "32 answers are there already" in ask_server(server, sets, "aime24", *options)
-    assert len(server.requests) - n_asked == 32
+    assert len(server.requests) - n_asked in (32, 33)  # one may have been on its way when the other failed
     whole = tmp_path / "whole.jsonl"
     ask_server(server, sets, "aime24", "--batch-size", 16, "--out", whole)
     assert out.read_bytes() == whole.read_bytes()
