@@ -193,6 +193,17 @@ def test_a_kill_costs_the_batch_in_hand_only(path, lines):
     assert read_generations(path) == [one for batch in BATCHES for one in batch]
 
 
+@pytest.mark.parametrize("there", [b"", b'{"set": "s", "pro'])
+def test_a_kill_within_the_first_line_leaves_something_to_go_on_from(path, there):
+    opened(path).add(BATCHES[0])
+    path.with_name("g.jsonl.part").write_bytes(there)
+    file = opened(path)
+    assert file.n_done == 0
+    for batch in BATCHES:
+        file.add(batch)
+    assert read_generations(path) == [one for batch in BATCHES for one in batch]
+
+
 def test_nothing_is_written_before_the_first_batch(path):
     opened(path)
     assert not list(path.parent.iterdir())

@@ -163,6 +163,13 @@ def read_generations(path: str | os.PathLike[str]) -> list[Generation]:
         If the file cannot be read or is empty, a line is no generation (the field is named), or one stands
         twice. In FILE.part a last line without an end, which a kill has cut short, is left out.
     """
+    generations = _read(path)
+    if not generations:
+        raise GenerationsError(f"{os.fspath(path)}: the file holds no generation")
+    return generations
+
+
+def _read(path: str | os.PathLike[str]) -> list[Generation]:
     try:
         content = Path(path).read_bytes()
     except OSError as error:
@@ -186,8 +193,6 @@ def read_generations(path: str | os.PathLike[str]) -> list[Generation]:
             )
         places[one.key] = number
         generations.append(one)
-    if not generations:
-        raise GenerationsError(f"{os.fspath(path)}: the file holds no generation")
     return generations
 
 
@@ -266,7 +271,7 @@ class GenerationFile:
         found: list[Generation] = []
         if there is not None:
             _check_settings(there, settings_path(path), settings)
-            found = read_generations(there)
+            found = _read(there)
         self.n_done = _whole_batches([one.key for one in found], batches, there)
         self.generations = found[: sum(map(len, batches[: self.n_done]))]
 
@@ -290,8 +295,8 @@ class GenerationFile:
 def _check_settings(there: Path, beside: Path, settings: Mapping[str, Any]) -> None:
     mend = "delete it, or give another --out"
     try:
-        before = json.loads(beside.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        before = dict(json.loads(beside.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError) as error:
         raise GenerationsError(
             f"{there} is there, but of what it is cannot be read from {beside.name}; {mend}"
         ) from error

@@ -129,6 +129,8 @@ def test_a_refusal_ends_the_waiting_of_others(server):
         ({"error": "x"}, "'choices'"),
         ({"choices": []}, "out of range"),
         ({"choices": [{"text": "a", "finish_reason": "stop"}]}, "'usage'"),
+        ({"choices": [{"text": "a"}], "usage": {"completion_tokens": None}}, "NoneType"),
+        ({"choices": [{"message": {"content": [{"text": "a"}]}}]}, "list in place of text"),
         ([], "list"),
     ],
 )

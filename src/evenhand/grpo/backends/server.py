@@ -134,8 +134,7 @@ class ServerBackend:
             with self._opener.open(request, timeout=self._timeout) as reply:
                 return json.loads(reply.read())
         except urllib.error.HTTPError as error:
-            with error:
-                said = self._hidden(error.read().decode(errors="replace"))
+            said = self._hidden(_body_of(error))
             if error.code in _PASSING:
                 raise _PassingError(f"{error.code} {said}", _asked_wait(error.headers)) from None
             raise ValueError(f"{url}: the server refuses the request: {error.code} {said}") from None
@@ -147,6 +146,14 @@ class ServerBackend:
     def _hidden(self, text: str) -> str:
         text = text.replace(self._key, "[key]") if self._key else text
         return " ".join(text.split())[:_SHOWN]
+
+
+def _body_of(error: urllib.error.HTTPError) -> str:
+    try:
+        with error:
+            return error.read().decode(errors="replace")
+    except (OSError, http.client.HTTPException):  # it broke off within its own complaint
+        return error.reason
 
 
 class _PassingError(Exception):
@@ -185,10 +192,11 @@ def _completion(reply: Any, url: str) -> Completion:
     try:
         choice = reply["choices"][0]
         text = choice["message"]["content"] if "message" in choice else choice["text"]
-        tokens = reply["usage"]["completion_tokens"]
-        finish = choice["finish_reason"]
-    except (KeyError, IndexError, TypeError) as error:
+        if not isinstance(text, str | None):
+            raise TypeError(f"{type(text).__name__} in place of text")
+        return Completion(text or "", int(reply["usage"]["completion_tokens"]), str(choice["finish_reason"]))
+    except (KeyError, IndexError, TypeError, ValueError) as error:
         raise ValueError(
-            f"{url}: the reply has no {error} where OpenAI's API has it: {json.dumps(reply)[:_SHOWN]}"
+            f"{url}: the reply is not in the form of OpenAI's API ({type(error).__name__}: {error}):"
+            f" {json.dumps(reply)[:_SHOWN]}"
         ) from error
-    return Completion(text or "", int(tokens), str(finish))
