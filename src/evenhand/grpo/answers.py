@@ -30,9 +30,10 @@ _REWRITES = (
     (re.compile(r"(?<!\\)\\%"), "%"),
     (re.compile(r"^\\(?:text|textbf|textrm|mathrm|mbox)\{([^{}\\]*)\}$"), r"\1"),
     (re.compile(r"\s+"), " "),
-    # "1 1/2" is not 11/2, so a space between two digits or letters stays
-    (re.compile(r"(?<![0-9A-Za-z]) | (?![0-9A-Za-z])"), ""),
 )
+# "1 1/2" is not 11/2, so a space between two digits or letters stays
+_NEEDLESS_SPACE = re.compile(r"(?<![0-9A-Za-z]) | (?![0-9A-Za-z])")
+_SPACED_LIST = re.compile(r"[-+]?[0-9]{1,3}(?:, [0-9]{3})+")  # "40, 200" is not 40,200 either
 _UNICODE = str.maketrans({"\u2212": "-", "\u2013": "-", "\u00a0": " ", "\u202f": " "})
 
 _DIGITS = r"(?:[0-9]{1,3}(?:,[0-9]{3})+|[0-9]{1,300})"
@@ -199,7 +200,8 @@ def normalised(answer: str) -> str:
         text = text.replace("$", "")  # the currency, not LaTeX
     for pattern, replacement in _REWRITES:
         text = pattern.sub(replacement, text)
-    return text.strip()
+    text = text.strip()
+    return text if _SPACED_LIST.fullmatch(text) else _NEEDLESS_SPACE.sub("", text)
 
 
 def _undressed(text: str) -> str:
@@ -286,7 +288,7 @@ def exact_verdict(gold: str, answer: str) -> bool | None:
     wanted, given = normalised(gold), normalised(answer)
     if not given or not wanted:
         return False
-    if wanted == given:
+    if wanted.replace(", ", ",") == given.replace(", ", ","):
         return True
     wanted_value, given_value = as_rational(wanted), as_rational(given)
     if wanted_value is not None and given_value is not None:

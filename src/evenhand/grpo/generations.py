@@ -72,7 +72,7 @@ def prompt_hash(prompt: Prompt) -> str:
     Examples
     --------
     >>> prompt_hash("1 + 1?")
-    '6b46d41f5b3bf6b8'
+    'c97c3a9c9b990740'
     """
     text = prompt if isinstance(prompt, str) else json.dumps(prompt, separators=(",", ":"), sort_keys=True)
     return sha256(text.encode()).hexdigest()[:16]
