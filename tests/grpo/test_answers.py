@@ -1,10 +1,18 @@
+import time
 from fractions import Fraction
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evenhand.grpo.answers import as_rational, exact_verdict, final_answer, last_boxed, normalised
+from evenhand.grpo.answers import (
+    as_rational,
+    exact_verdict,
+    final_answer,
+    last_boxed,
+    normalised,
+    stated_answer,
+)
 
 
 @pytest.mark.parametrize(
@@ -53,6 +61,50 @@ def test_final_answer(text, answer):
 
 
 @pytest.mark.parametrize(
+    ("text", "answer"),
+    [
+        (r"The answer is 3. So \boxed{4}, and 5", "4"),
+        (r"\boxed{}. The answer is 3", ""),
+        ("The answer is 3. #### 4", "4"),
+        ("The answer is $x+1$.", "x+1"),
+        ("the answer is 3, no: the answer is 4. Then 5", "4"),
+        ("The answer is 18 dollars.", "18"),
+        ("The answer is **18**.", "18"),
+        ("**Answer:** 7", "7"),
+        ("Final Answer: 7.5\nand more 8", "7.5"),
+        ("The final answer is:\n\\[ \\frac{1}{2} \\]", r"\frac{1}{2}"),
+        ("The answer is $$\n3\n$$ or so", "3"),
+        (r"The answer is \(\frac{1}{2}\) of 3.", r"\frac{1}{2}"),
+        ("The answer is Evelyn. She ran 3 miles", "Evelyn"),
+        ("The answer is $1,234", "$1,234"),
+        ("So the answer is", None),
+        ("Answer: " + "x" * 300, "x" * 200),
+        ("3 and 4 make 7 apples.", "7"),
+        ("5-3", "3"),
+        ("down to -4", "-4"),
+        ("it costs $1,234.50!", "1,234.50"),
+        ("1.5.", "1.5"),
+        ("it is 3/4 then", "3/4"),
+        ("x23 and y4", None),
+        ("nothing", None),
+        ("", None),
+    ],
+)
+def test_stated_answer(text, answer):
+    assert stated_answer(text) == answer
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["answer is " * 20_000, "answer is $" * 20_000, "-1," * 60_000, "1" * 200_000, "answer" + "*" * 200_000],
+)
+def test_an_answer_in_long_text_is_found_in_linear_time(text):
+    start = time.perf_counter()
+    stated_answer(text)
+    assert time.perf_counter() - start < 2
+
+
+@pytest.mark.parametrize(
     ("text", "same"),
     [
         ("$5$.", "5"),
@@ -65,6 +117,9 @@ def test_final_answer(text, answer):
         (r"50\%", "50%"),
         ("\u22125", "-5"),
         ("1  1/2", "1 1/2"),
+        ("40,  200", "40, 200"),
+        ("(40, 200)", "(40,200)"),
+        ("1, 2", "1,2"),
         (r"\begin{pmatrix} 1 \\ 2 \end{pmatrix}", r"\begin{pmatrix}1\\2\end{pmatrix}"),
         (r"x \leqslant 3", r"x\leq 3"),
         (r"a\leftarrow b", r"a\leftarrow b"),
@@ -123,6 +178,9 @@ def test_every_fraction_is_read_exactly(value):
         ("10000", "10,000", True),
         ("1/3", "0.333333", None),
         ("72", "72.0", True),
+        ("40, 200", "40200", None),
+        ("40, 200", "40,200", True),
+        (r"10,\!080", "10080", True),
         ("72", "", False),
         ("72", "$$", False),
         ("", "", False),

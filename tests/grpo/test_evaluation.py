@@ -1,4 +1,3 @@
-import json
 from fractions import Fraction
 from itertools import combinations
 from math import comb
@@ -11,20 +10,19 @@ from scipy import stats
 
 from evenhand.grpo.evaluation import (
     Outcome,
-    OutcomesError,
     average_at_k,
+    average_interval,
+    differences,
     majority_at_k,
     mean_interval,
     paired_difference,
     pass_at_k,
-    read_outcomes,
     score_problems,
-    write_outcomes,
 )
 
 
-def outcome(problem="a", sample=0, answer="1", correct=False, length=3, truncated=False):
-    return Outcome(problem, sample, answer, correct, length, truncated)
+def outcome(problem="a", sample=0, answer="1", correct=False):
+    return Outcome(problem, sample, answer, correct)
 
 
 @pytest.mark.parametrize("n", range(1, 8))
@@ -124,6 +122,8 @@ def test_majority_at_one_is_the_accuracy_and_at_n_the_vote():
         (lambda: mean_interval({"a": 1.0, "b": float("nan")}), "problem 'b' has the value nan"),
         (lambda: mean_interval({"a": 1.0, "b": 0.0}, confidence=95), "between 0 and 1"),
         (lambda: mean_interval({"a": 1.0, "b": 0.0}, resamples=0), "at least 1"),
+        (lambda: average_interval([]), "no set"),
+        (lambda: average_interval([{"a": 1.0, "b": 0.0}, {"c": 1.0}]), "at least 2 of them, not 1"),
         (lambda: score_problems([outcome()], "best", 1), "'best' is not known; take one of pass, average"),
         (lambda: score_problems([outcome()], "pass", 2), r"needs 2 samples of each problem.*'a' \(1\)"),
         (lambda: score_problems([outcome(), outcome()], "pass", 1), "sample 0 of problem 'a' stands twice"),
@@ -212,61 +212,35 @@ def test_pairing_takes_the_problems_difficulty_out():
     assert paired_difference(dict(reversed(first.items())), second) == difference
 
 
-def test_outcomes_come_back_as_they_were_written(tmp_path):
-    path = tmp_path / "outcomes.jsonl"
-    outcomes = [outcome("ä", 0, r"\frac{1}{2}", True), outcome("ä", 1, None, False, 0, True), outcome("b")]
-    write_outcomes(path, iter(outcomes))
-    assert read_outcomes(path) == outcomes
-    assert json.loads(path.read_text().splitlines()[1]) == {
-        "problem": "ä",
-        "sample": 1,
-        "answer": None,
-        "correct": False,
-        "length": 0,
-        "truncated": True,
-    }
+def test_an_average_weighs_sets_alike_whatever_their_sizes():
+    rng = np.random.default_rng(4)
+    small, large = values(rng, 10, 0.3), values(rng, 400, 0.7)
+    average = average_interval([small, large])
+    means = [np.mean(list(one.values())) for one in (small, large)]
+    assert average.estimate == pytest.approx(np.mean(means))
+    assert average.n_problems == 410
+    # the two means are independent, and the small set's spread is nearly all of it
+    width = np.hypot(*(one.high - one.low for one in map(mean_interval, (small, large)))) / 2
+    assert average.high - average.low == pytest.approx(width, rel=0.1)
+    assert average_interval([large]) == mean_interval(large)
+    assert average_interval([small, large]) == average_interval([dict(reversed(small.items())), large])
 
 
-def test_bad_outcomes_leave_the_old_file(tmp_path):
-    path = tmp_path / "outcomes.jsonl"
-    write_outcomes(path, [outcome()])
-    for bad in ([outcome(), outcome()], [outcome(length=-1)], [outcome(correct=np.True_)]):
-        with pytest.raises(OutcomesError):
-            write_outcomes(path, bad)
-    assert read_outcomes(path) == [outcome()]
-    assert [file.name for file in tmp_path.iterdir()] == ["outcomes.jsonl"]
+def test_averages_hold_the_truth_about_as_often_as_they_say():
+    rng = np.random.default_rng(5)
+    held = 0
+    for _ in range(200):
+        interval = average_interval(
+            [values(rng, 20, 0.2), values(rng, 60, 0.6)], resamples=400, confidence=0.9
+        )
+        held += interval.low <= 0.4 <= interval.high
+    assert stats.binomtest(held, 200, 0.9).pvalue > 1e-3
 
 
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"problem": 1}, ":2, field 'problem': 1 is not text"),
-        ({"sample": -1}, ":2, field 'sample': -1 is not a whole number from 0"),
-        ({"sample": True}, ":2, field 'sample': True is not a whole number from 0"),
-        ({"answer": 1}, ":2, field 'answer': 1 is not text or null"),
-        ({"correct": 1}, ":2, field 'correct': 1 is not true or false"),
-        ({"length": 1.5}, ":2, field 'length': 1.5 is not"),
-        ({"truncated": None}, ":2, field 'truncated': None is not"),
-        ({}, "sample 0 of problem 'a' stands twice"),
-    ],
-)
-def test_bad_outcome_files_name_the_place(tmp_path, change, message):
-    good = {"problem": "a", "sample": 0, "answer": "1", "correct": True, "length": 1, "truncated": False}
-    path = tmp_path / "outcomes.jsonl"
-    path.write_text(json.dumps(good) + "\n" + json.dumps(good | change) + "\n")
-    with pytest.raises(OutcomesError, match=message) as caught:
-        read_outcomes(path)
-    assert str(caught.value).startswith(str(path))
+def test_an_average_of_sets_without_spread_is_a_point():
+    interval = average_interval([{"a": 1.0, "b": 1.0}, {"c": 0.0, "d": 0.0}])
+    assert (interval.low, interval.estimate, interval.high) == (0.5, 0.5, 0.5)
 
 
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [("", "no outcome"), ("{", ":1: not a JSON object"), ("[]", ":1: list"), ("{}", "no field 'problem'")],
-)
-def test_files_that_are_no_outcomes(tmp_path, content, message):
-    path = tmp_path / "outcomes.jsonl"
-    path.write_text(content)
-    with pytest.raises(OutcomesError, match=message):
-        read_outcomes(path)
-    with pytest.raises(OutcomesError, match="No such file"):
-        read_outcomes(tmp_path / "absent.jsonl")
+def test_differences():
+    assert differences({"a": 0.25, "b": 1.0}, {"b": 0.5, "a": 0.75}) == {"a": 0.5, "b": -0.5}

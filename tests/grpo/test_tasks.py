@@ -159,6 +159,11 @@ def test_bad_files_name_the_place(write, rows, options, message):
     assert message in str(caught.value)
 
 
+def test_a_problem_without_an_answer_may_be_kept(write):
+    path = write("t.jsonl", [GOOD, {"prompt": "?", "answer": " "}])
+    assert read_tasks(path, keep_unanswered=True)["answer"][:] == ["1", ""]
+
+
 def test_bad_parquet_rows_and_files(write, tmp_path):
     path = write("t.parquet", [GOOD, {"prompt": "?", "answer": None}])
     with pytest.raises(TaskError, match=r"t.parquet: row 2, field 'answer': None"):

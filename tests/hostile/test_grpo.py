@@ -10,8 +10,7 @@ import torch
 
 from evenhand import gzipped
 from evenhand.grpo.commands.evaluate import Sampling
-from evenhand.grpo.commands.partial import PartialOutcomes
-from evenhand.grpo.evaluation import OutcomesError, read_outcomes
+from evenhand.grpo.generations import GenerationFile, GenerationsError, read_generations
 from evenhand.grpo.lambda_state import STATE_FILE, read_state
 from evenhand.grpo.preference import LearnablePreference
 from evenhand.grpo.rewards import (
@@ -32,7 +31,7 @@ GOOD = '{"prompt": "1+1?", "answer": "2"}\n'
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", r"a\.jsonl: the file holds no problem"),
+        (b"", r"a\.jsonl: it holds no problem"),
         (b"\xef\xbb\xbf", r"a\.jsonl:1: "),
         (GOOD + "\n" + GOOD, r"a\.jsonl:2: blank line; take it out"),
         (GOOD.encode("utf-16"), r"a\.jsonl:1: not one JSON object a line"),
@@ -249,7 +248,11 @@ def test_a_state_of_lambda(tmp_path, refused, content, message):
 
 # --- evaluation ------------------------------------------------------------------------------------------
 
-OUTCOME = {"problem": "1", "sample": 0, "answer": "2", "correct": True, "length": 3, "truncated": False}
+GENERATION = {
+    "set": "s", "problem": "1", "sample": 0, "prompt": "c97c3a9c9b990740", "gold": "2", "text": "2",
+    "answer": "2", "correct": True, "tokens": 3, "finish": "stop", "procedural": None,
+}  # fmt: skip
+LINE = json.dumps(GENERATION) + "\n"
 
 
 @pytest.mark.parametrize(
@@ -260,49 +263,50 @@ OUTCOME = {"problem": "1", "sample": 0, "answer": "2", "correct": True, "length"
         ({"sample": True}, "field 'sample': True is not a whole number from 0"),
         ({"answer": 2}, "field 'answer': 2 is not text or null"),
         ({"correct": 1}, "field 'correct': 1 is not true or false"),
-        ({"length": 1.5}, "field 'length': 1.5 is not a whole number from 0"),
-        ({"truncated": None}, "field 'truncated': None is not true or false"),
+        ({"tokens": 1.5}, "field 'tokens': 1.5 is not a whole number from 0"),
+        ({"finish": None}, "field 'finish': None is not text"),
     ],
 )
-def test_a_field_of_an_outcome(write, refused, change, message):
-    path = write("a.jsonl", json.dumps(OUTCOME | change) + "\n")
-    refused(OutcomesError, rf"a\.jsonl:1, {message}", lambda: read_outcomes(path))
-    what = {"model": "m"}
-    part = write("b.jsonl.part", json.dumps(what) + "\n" + json.dumps([OUTCOME | change]) + "\n")
-    refused(ValueError, rf"part:2, {message}", lambda: PartialOutcomes(part.with_name("b.jsonl"), what))
+def test_a_field_of_a_generation(write, refused, change, message):
+    path = write("a.jsonl", json.dumps(GENERATION | change) + "\n")
+    refused(GenerationsError, rf"a\.jsonl:1, {message}", lambda: read_generations(path))
 
 
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("", r"the file holds no outcome"),
+        ("", r"the file holds no generation"),
         ("\n", r":1: not a JSON object"),
         ("[" * 100_000, r":1: not a JSON object"),
-        ("[1]\n", r":1: list in place of an outcome"),
-        ("{}\n", r":1: no field 'problem'"),
+        ("[1]\n", r":1: list in place of a generation"),
+        ("{}\n", r":1: no field 'set'"),
         (b"\xff\n", r":1: not a JSON object"),
-        ((json.dumps(OUTCOME) + "\n") * 2, r"sample 0 of problem '1' stands twice"),
+        (LINE * 2, r":2: sample 0 of problem '1' of s stands at line 1 already"),
     ],
 )
-def test_a_file_of_outcomes(write, refused, content, message):
+def test_a_file_of_generations(write, refused, content, message):
     path = write("a.jsonl", content)
-    refused(OutcomesError, rf"a\.jsonl.*{message}", lambda: read_outcomes(path))
+    refused(GenerationsError, rf"a\.jsonl.*{message}", lambda: read_generations(path))
 
 
 @pytest.mark.parametrize(
-    ("line", "message"),
+    ("settings", "content", "message"),
     [
-        (b"{}", r"part:2: not a list of outcomes; delete the file"),
-        (b"[5]", r"part:2: int in place of an outcome"),
-        (b"[" * 100_000, r"part:2: not a list of outcomes"),
-        (b"\xff", r"part: not UTF-8 text .*delete the file"),
-        (b"[{}]", r"part:2: no field 'problem'"),
+        (b'{"seed": 0}', b"{}\n", r"part:1: no field 'set'"),
+        (b'{"seed": 0}', b"[" * 100_000 + b"\n", r"part:1: not a JSON object"),
+        (b'{"seed": 0}', LINE.encode().replace(b'"s"', b'"t"'), r"other problems than this evaluation's"),
+        (b'{"seed": 1}', LINE.encode(), r"with other settings \(seed\); delete it"),
+        (b"[" * 100_000, LINE.encode(), r"of what it is cannot be read from a\.settings\.json; delete it"),
+        (b"\xff", LINE.encode(), r"of what it is cannot be read"),
+        (b"[1]", LINE.encode(), r"of what it is cannot be read"),
     ],
 )
-def test_what_an_interrupted_evaluation_left(write, refused, line, message):
-    what = {"model": "m"}
-    part = write("a.jsonl.part", json.dumps(what).encode() + b"\n" + line + b"\n")
-    refused(ValueError, message, lambda: PartialOutcomes(part.with_name("a.jsonl"), what))
+def test_what_an_interrupted_evaluation_left(write, refused, settings, content, message):
+    part = write("a.jsonl.part", content)
+    write("a.settings.json", settings)
+    batches = [[("s", "1", 0)], [("s", "2", 0)]]
+    make = lambda: GenerationFile(part.with_name("a.jsonl"), {"seed": 0}, batches)  # noqa: E731
+    refused(GenerationsError, message, make)
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,14 @@ from fractions import Fraction
 _BOX_TOKEN = re.compile(r"\\+(?:boxed|fbox|framebox)\s*\{|\\.|[{}]", re.DOTALL)
 _TAGGED = re.compile(r"<answer>((?:(?!<answer>).)*?)</answer>", re.DOTALL)
 _HASHES = re.compile(r"####[ \t]*([^\n]*)")
+_ANNOUNCED = re.compile(r"answer[*_ ]*(?:is|:|=)[*_:\s]*(?=\S)", re.IGNORECASE)
+_SENTENCE_END = re.compile(r"\n|[.!?;][*_]*(?:\s|$)")
+_IN_DELIMITERS = re.compile(r"\$\$(.+?)\$\$|\$(.+?)\$|\\\((.+?)\\\)|\\\[(.+?)\\\]", re.DOTALL)
+_NUMBER = re.compile(
+    r"(?:(?<![\w)\]}])-)?(?<![\w.])(?:(?:[0-9]{1,3}(?:,[0-9]{3})+|[0-9]+)(?:\.[0-9]+)?|\.[0-9]+)(?:/[0-9]+)?"
+)
+_COUNTED = re.compile(rf"\\?\$?({_NUMBER.pattern}) [A-Za-z ]+")
+_LONGEST = 200  # characters of an answer in running text, so that the search of it ends soon
 
 _DELIMITERS = (("$$", "$$"), ("$", "$"), (r"\(", r"\)"), (r"\[", r"\]"))
 _REWRITES = (
@@ -22,9 +30,10 @@ _REWRITES = (
     (re.compile(r"(?<!\\)\\%"), "%"),
     (re.compile(r"^\\(?:text|textbf|textrm|mathrm|mbox)\{([^{}\\]*)\}$"), r"\1"),
     (re.compile(r"\s+"), " "),
-    # "1 1/2" is not 11/2, so a space between two digits or letters stays
-    (re.compile(r"(?<![0-9A-Za-z]) | (?![0-9A-Za-z])"), ""),
 )
+# "1 1/2" is not 11/2, so a space between two digits or letters stays
+_NEEDLESS_SPACE = re.compile(r"(?<![0-9A-Za-z]) | (?![0-9A-Za-z])")
+_SPACED_LIST = re.compile(r"[-+]?[0-9]{1,3}(?:, [0-9]{3})+")  # "40, 200" is not 40,200 either
 _UNICODE = str.maketrans({"\u2212": "-", "\u2013": "-", "\u00a0": " ", "\u202f": " "})
 
 _DIGITS = r"(?:[0-9]{1,3}(?:,[0-9]{3})+|[0-9]{1,300})"
@@ -118,6 +127,57 @@ def final_answer(text: str) -> str | None:
     return after_hashes(text)
 
 
+def stated_answer(text: str) -> str | None:
+    r"""The answer of a completion as public harnesses find it, for evaluation.
+
+    What `final_answer` finds; else what stands behind the last "answer is" or "answer:" to the end of the
+    sentence (of mathematics in it, the first); else the last number.
+
+    Parameters
+    ----------
+    text : str
+
+    Returns
+    -------
+    str or None
+        None where there is no such place and no number.
+
+    Notes
+    -----
+    The last two are guesses. A policy that is rewarded by them learns to be guessed, so rewards do not use
+    them.
+
+    Examples
+    --------
+    >>> stated_answer("The answer is $x+1$."), stated_answer("so 3 and 4 make 7 apples"), stated_answer("no")
+    ('x+1', '7', None)
+    """
+    placed = final_answer(text)
+    if placed is not None:
+        return placed
+    announced = _announced(text)
+    if announced:
+        return announced
+    numbers = _NUMBER.findall(text)
+    return numbers[-1] if numbers else None
+
+
+def _announced(text: str) -> str | None:
+    start = max((found.end() for found in _ANNOUNCED.finditer(text)), default=None)
+    if start is None:
+        return None
+    rest = text[start : start + _LONGEST]
+    set_off = rest.startswith(("$$", r"\["))  # such a formula may have lines of its own
+    end = None if set_off else _SENTENCE_END.search(rest)
+    stated = rest[: end.start()] if end else rest
+    formula = _IN_DELIMITERS.search(stated)
+    if formula:
+        return next(content for content in formula.groups() if content is not None).strip()
+    stated = stated.strip("*_ ")
+    counted = _COUNTED.fullmatch(stated)
+    return counted[1] if counted else stated
+
+
 def normalised(answer: str) -> str:
     r"""One spelling for answers that differ only in their dress.
 
@@ -140,7 +200,8 @@ def normalised(answer: str) -> str:
         text = text.replace("$", "")  # the currency, not LaTeX
     for pattern, replacement in _REWRITES:
         text = pattern.sub(replacement, text)
-    return text.strip()
+    text = text.strip()
+    return text if _SPACED_LIST.fullmatch(text) else _NEEDLESS_SPACE.sub("", text)
 
 
 def _undressed(text: str) -> str:
@@ -227,7 +288,7 @@ def exact_verdict(gold: str, answer: str) -> bool | None:
     wanted, given = normalised(gold), normalised(answer)
     if not given or not wanted:
         return False
-    if wanted == given:
+    if wanted.replace(", ", ",") == given.replace(", ", ","):
         return True
     wanted_value, given_value = as_rational(wanted), as_rational(given)
     if wanted_value is not None and given_value is not None:

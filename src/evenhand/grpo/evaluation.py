@@ -6,14 +6,10 @@ they depend on no order and need no seed. Intervals resample whole problems: sam
 
 from __future__ import annotations
 
-import json
 import math
-import os
-import secrets
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
@@ -28,7 +24,7 @@ _BATCH_VALUES = 1 << 22  # resampled values in memory at a time
 
 
 class OutcomesError(ValueError):
-    """Outcomes cannot be used; the message names the file and line, or the problem."""
+    """Outcomes cannot be used; the message names the problem."""
 
 
 @dataclass(frozen=True)
@@ -44,18 +40,12 @@ class Outcome:
     answer : str or None
         The answer given, in one spelling for what is the same (`answers.normalised`); None or "" for none.
     correct : bool
-    length : int
-        Tokens of the completion.
-    truncated : bool
-        Whether the completion ran into the length limit.
     """
 
     problem: str
     sample: int
     answer: str | None
     correct: bool
-    length: int
-    truncated: bool
 
 
 @dataclass(frozen=True)
@@ -231,7 +221,7 @@ def score_problems(outcomes: Iterable[Outcome], measure: Measure, k: int) -> dic
 
     Examples
     --------
-    >>> outcomes = [Outcome("a", i, str(i), i == 0, 12, False) for i in range(4)]
+    >>> outcomes = [Outcome("a", i, str(i), i == 0) for i in range(4)]
     >>> score_problems(outcomes, "average", 4)
     {'a': 0.25}
     """
@@ -291,30 +281,74 @@ def mean_interval(
     >>> interval.estimate, interval.low < 0.625 < interval.high
     (0.625, True)
     """
+    return average_interval([values], confidence=confidence, resamples=resamples, seed=seed)
+
+
+def average_interval(
+    sets: Sequence[Mapping[str, float]], *, confidence: float = 0.95, resamples: int = 9999, seed: int = 0
+) -> Interval:
+    """The mean of the means of several sets of problems, whatever their sizes.
+
+    Parameters
+    ----------
+    sets : sequence of mapping of str to float
+        For each set, one value a problem: scores, or differences of two runs.
+    confidence, resamples, seed
+        As for `mean_interval`.
+
+    Returns
+    -------
+    Interval
+
+    Raises
+    ------
+    ValueError
+        If there is no set, or as for `mean_interval`.
+
+    Notes
+    -----
+    Problems are resampled within their set.
+
+    Examples
+    --------
+    >>> average_interval([{"a": 0.0, "b": 1.0}, {"c": 1.0, "d": 1.0, "e": 1.0}]).estimate
+    0.75
+    """
     if not 0 < confidence < 1:
         raise ValueError(f"confidence must be between 0 and 1, not {confidence!r}")
     if resamples < 1:
         raise ValueError(f"resamples must be at least 1, not {resamples!r}")
+    if not sets:
+        raise ValueError("there is no set of problems to average over")
+    samples = [_checked(values) for values in sets]
+    estimate = float(np.mean([np.mean(sample) for sample in samples]))
+    total = sum(map(len, samples))
+    if all(np.ptp(sample) == 0 for sample in samples):  # BCa divides by the spread
+        return Interval(estimate, estimate, estimate, confidence, total)
+    found = stats.bootstrap(
+        samples,
+        _mean_of_means,
+        confidence_level=confidence,
+        n_resamples=resamples,
+        batch=max(1, _BATCH_VALUES // max(map(len, samples))),
+        method="BCa",
+        rng=np.random.default_rng(seed),
+    ).confidence_interval
+    return Interval(estimate, float(found.low), float(found.high), confidence, total)
+
+
+def _checked(values: Mapping[str, float]) -> Floats:
     if len(values) < 2:
         raise ValueError(f"an interval over problems needs at least 2 of them, not {len(values)}")
     for problem, value in values.items():
         if not math.isfinite(value):
             raise ValueError(f"problem {problem!r} has the value {value!r}")
     # sorted, so that the same seed gives the same interval in whatever order a run met its problems
-    sample = np.array([values[problem] for problem in sorted(values)], dtype=np.float64)
-    estimate = float(np.mean(sample))
-    if np.ptp(sample) == 0:  # BCa divides by the spread
-        return Interval(estimate, estimate, estimate, confidence, len(sample))
-    found = stats.bootstrap(
-        (sample,),
-        np.mean,
-        confidence_level=confidence,
-        n_resamples=resamples,
-        batch=max(1, _BATCH_VALUES // len(sample)),
-        method="BCa",
-        rng=np.random.default_rng(seed),
-    ).confidence_interval
-    return Interval(estimate, float(found.low), float(found.high), confidence, len(sample))
+    return np.array([values[problem] for problem in sorted(values)], dtype=np.float64)
+
+
+def _mean_of_means(*samples: Floats, axis: int) -> Any:
+    return np.mean([np.mean(sample, axis=axis) for sample in samples], axis=0)
 
 
 def paired_difference(
@@ -350,119 +384,32 @@ def paired_difference(
     >>> paired_difference({"a": 0.2, "b": 0.5}, {"b": 1.0, "a": 0.7}).estimate
     0.5
     """
+    return mean_interval(differences(first, second), confidence=confidence, resamples=resamples, seed=seed)
+
+
+def differences(first: Mapping[str, float], second: Mapping[str, float]) -> dict[str, float]:
+    """second − first for each problem, for `average_interval`.
+
+    Parameters
+    ----------
+    first, second : mapping of str to float
+
+    Returns
+    -------
+    dict of str to float
+
+    Raises
+    ------
+    ValueError
+        If a problem is in one run only; it is named.
+    """
     for name, there, here in (("second", first, second), ("first", second, first)):
         missing = [repr(problem) for problem in there if problem not in here]
         if missing:
             raise ValueError(
                 f"the runs are not over the same problems: not in the {name} run: {_listed(missing)}"
             )
-    differences = {problem: second[problem] - first[problem] for problem in first}
-    return mean_interval(differences, confidence=confidence, resamples=resamples, seed=seed)
-
-
-def write_outcomes(path: str | os.PathLike[str], outcomes: Iterable[Outcome]) -> None:
-    """Write outcomes as JSON lines, one a line; the file appears when it is complete.
-
-    Parameters
-    ----------
-    path : path-like
-    outcomes : iterable of Outcome
-
-    Raises
-    ------
-    OutcomesError
-        If an outcome is not as its class says, or a sample of a problem stands twice.
-    """
-    target = Path(path)
-    lines = []
-    for row, outcome in enumerate(outcomes):
-        lines.append(asdict(outcome))
-        as_outcome(lines[-1], f"{target}: outcome {row}")
-    _by_problem(Outcome(**line) for line in lines)
-    beside = target.with_name(f".{target.name}.{secrets.token_hex(8)}.tmp")
-    try:
-        with open(beside, "w", encoding="utf-8") as file:
-            file.writelines(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
-        os.replace(beside, target)
-    finally:
-        beside.unlink(missing_ok=True)
-
-
-def read_outcomes(path: str | os.PathLike[str]) -> list[Outcome]:
-    """Read outcomes that `write_outcomes` wrote.
-
-    Parameters
-    ----------
-    path : path-like
-
-    Returns
-    -------
-    list of Outcome
-
-    Raises
-    ------
-    OutcomesError
-        If the file cannot be read or is empty, a line is not an outcome (the field is named), or a sample of
-        a problem stands twice.
-    """
-    outcomes = []
-    try:
-        with open(path, "rb") as file:
-            for number, line in enumerate(file, 1):
-                place = f"{os.fspath(path)}:{number}"
-                try:
-                    row = json.loads(line)
-                except (ValueError, RecursionError) as error:
-                    raise OutcomesError(f"{place}: not a JSON object ({error})") from error
-                outcomes.append(as_outcome(row, place))
-    except OSError as error:
-        raise OutcomesError(f"{os.fspath(path)}: {error.strerror or error}") from error
-    if not outcomes:
-        raise OutcomesError(f"{os.fspath(path)}: the file holds no outcome")
-    try:
-        _by_problem(outcomes)
-    except OutcomesError as error:
-        raise OutcomesError(f"{os.fspath(path)}: {error}") from error
-    return outcomes
-
-
-_FIELDS: Mapping[str, tuple[tuple[type, ...], str]] = {
-    "problem": ((str,), "text"),
-    "sample": ((int,), "a whole number from 0"),
-    "answer": ((str, type(None)), "text or null"),
-    "correct": ((bool,), "true or false"),
-    "length": ((int,), "a whole number from 0"),
-    "truncated": ((bool,), "true or false"),
-}
-
-
-def as_outcome(row: Any, place: str) -> Outcome:
-    """An outcome from a row of JSON.
-
-    Parameters
-    ----------
-    row : Any
-    place : str
-        Where it stands, for messages.
-
-    Returns
-    -------
-    Outcome
-
-    Raises
-    ------
-    OutcomesError
-        If a field is missing or of another type.
-    """
-    if not isinstance(row, dict):
-        raise OutcomesError(f"{place}: {type(row).__name__} in place of an outcome")
-    for field, (kinds, wanted) in _FIELDS.items():
-        if field not in row:
-            raise OutcomesError(f"{place}: no field {field!r}")
-        value = row[field]
-        if type(value) not in kinds or (type(value) is int and value < 0):
-            raise OutcomesError(f"{place}, field {field!r}: {value!r:.80} is not {wanted}")
-    return Outcome(**{field: row[field] for field in _FIELDS})
+    return {problem: second[problem] - first[problem] for problem in first}
 
 
 def _by_problem(outcomes: Iterable[Outcome]) -> dict[str, list[Outcome]]:

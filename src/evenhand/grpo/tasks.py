@@ -53,6 +53,7 @@ def read_tasks(
     levels: Sequence[int] | None = None,
     instruction: str = "",
     conversational: bool = False,
+    keep_unanswered: bool = False,
 ) -> datasets.Dataset:
     r"""Read problems with answers from JSON lines or Parquet, or from rows that are loaded already.
 
@@ -73,6 +74,8 @@ def read_tasks(
         Put behind every problem that is text, after an empty line; for example `BOXED_INSTRUCTION`.
     conversational : bool, default=False
         Make every problem that is text a user's message, so that TRL applies the model's chat template.
+    keep_unanswered : bool, default=False
+        Take a problem whose answer is empty, so that a public set stays whole; nothing is right for it.
 
     Returns
     -------
@@ -114,6 +117,8 @@ def read_tasks(
         if type(columns["prompt"][-1]) is not type(columns["prompt"][0]):
             raise TaskError(f"{place}, field {prompt!r}: give all problems as text or all as messages")
         columns["answer"].append(_answer_of(row, answer, form, place))
+        if not columns["answer"][-1] and not keep_unanswered:
+            raise TaskError(f"{place}, field {answer!r}: the answer is empty")
         name = (
             str(number) if problem_id is None else _plain(_field(row, problem_id, place), problem_id, place)
         )
@@ -371,8 +376,6 @@ def _answer_of(row: Mapping[str, Any], field: str, form: AnswerForm, place: str)
     found = find(_plain(value, field, place))
     if found is None:
         raise TaskError(f"{place}, field {field!r}: {wanted}")
-    if not found.strip():
-        raise TaskError(f"{place}, field {field!r}: the answer is empty")
     return found.strip()
 
 

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from evenhand.cli import app
 
-COMMANDS = ("train", "evaluate", "fetch-model", "demo")
+COMMANDS = ("train", "evaluate", "score", "compare", "fetch-model", "demo")
 
 
 def run(*arguments, code=0):
@@ -182,10 +182,10 @@ def test_train_needs_a_model_and_tasks(folder):
     assert "no tasks" in run("train", *options, code=2).output
 
 
-def test_evaluate_writes_outcomes_and_is_the_same_again(folder, tmp_path):
+def test_evaluate_writes_generations_and_is_the_same_again(folder, tmp_path):
     first, second = tmp_path / "a.jsonl", tmp_path / "b.jsonl"
     output = evaluate(folder, "--samples", 4, "--out", first, "--batch-size", 16).output
-    for name in ("pass@1", "avg@4", "maj@2", "Mean length"):
+    for name in ("pass@1", "avg@4", "maj@2", "mean tokens"):
         assert name in output
     evaluate(folder, "--samples", 4, "--out", second, "--batch-size", 16)
     assert first.read_bytes() == second.read_bytes()
@@ -193,8 +193,12 @@ def test_evaluate_writes_outcomes_and_is_the_same_again(folder, tmp_path):
     rows = [json.loads(line) for line in first.read_text().splitlines()]
     assert [(row["problem"], row["sample"]) for row in rows[:5]] == [*(("1", i) for i in range(4)), ("2", 0)]
     assert len(rows) == 4 * n
-    assert all(0 < row["length"] <= 6 for row in rows)
-    assert all(row["length"] == 6 for row in rows if row["truncated"])
+    assert {row["set"] for row in rows} == {"tasks"}
+    assert all(0 < row["tokens"] <= 6 for row in rows)
+    assert all(row["tokens"] == 6 for row in rows if row["finish"] == "length")
+    settings = json.loads((tmp_path / "a.settings.json").read_text())
+    assert settings["model"][0] == str(folder / "model")
+    assert settings["sets"]["tasks"]["samples"] == 4
 
 
 def test_an_interrupted_evaluation_goes_on_where_it_was(folder, tmp_path, monkeypatch):
@@ -203,7 +207,7 @@ def test_an_interrupted_evaluation_goes_on_where_it_was(folder, tmp_path, monkey
     whole, out = tmp_path / "whole.jsonl", tmp_path / "out.jsonl"
     options = ("--samples", 4, "--batch-size", 8)
     evaluate(folder, *options, "--out", whole)
-    judge, calls = command._judge, []
+    judge, calls = command.judged, []
 
     def judge_twice(*given):
         calls.append(1)
@@ -212,59 +216,157 @@ def test_an_interrupted_evaluation_goes_on_where_it_was(folder, tmp_path, monkey
         return judge(*given)
 
     with monkeypatch.context() as patch:
-        patch.setattr(command, "_judge", judge_twice)
+        patch.setattr(command, "judged", judge_twice)
         evaluate(folder, *options, "--out", out, code=2)
     part = tmp_path / "out.jsonl.part"
     assert not out.exists()
     with part.open("a") as file:
-        file.write('[{"problem": "9", "sam')  # killed while it wrote
+        file.write('{"set": "tasks", "problem": "9", "sam')  # killed while it wrote
+    assert "16 answers" in run("score", part).output
     output = evaluate(folder, *options, "--seed", 1, "--out", out, code=2).output
-    assert "is of an evaluation with another model, other tasks or options" in output
+    assert "is of an evaluation with other settings (seed)" in output
     assert "16 answers are there already" in evaluate(folder, *options, "--out", out).output
     assert out.read_bytes() == whole.read_bytes()
     assert not part.exists()
+    with monkeypatch.context() as patch:
+        patch.setattr(command, "open_backend", None)  # all is there: no model is loaded
+        output = evaluate(folder, *options, "--out", out).output
+    assert f"{len(whole.read_text().splitlines())} answers are there already" in output
+    assert "avg@4" in output
 
 
-def test_evaluate_against_itself_finds_no_difference(folder, tmp_path):
-    out = tmp_path / "a.jsonl"
-    evaluate(folder, "--samples", 2, "--out", out)
-    output = evaluate(folder, "--samples", 2, "--out", tmp_path / "b.jsonl", "--against", out).output
-    assert re.search(r"pass@2\s+\+0.0\s+\+0.0 to \+0.0", output)
+@pytest.fixture
+def sets(tmp_path):
+    """A folder with a little of two public sets."""
+    path = tmp_path / "math"
+    path.mkdir()
+    gsm8k = [{"question": f"{i} = ?", "answer": f"that\n#### {i}"} for i in range(3)]
+    aime = [{"problem": f"{i} = ?", "answer": f"{i:03}"} for i in range(2)]
+    for name, rows in (("gsm8k", gsm8k), ("aime24-test", aime)):
+        (path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
 
 
-def test_evaluate_counts_right_answers(folder, tmp_path, monkeypatch):
-    from evenhand.grpo.commands import evaluate as command
+def answer(handler, body):
+    """A model that knows even numbers, and odd ones at every other seed."""
+    prompt = body["messages"][-1]["content"] if "messages" in body else body["prompt"]
+    number = int(prompt.split(" = ?")[0])
+    known = number % 2 == 0 or body["seed"] % 2 == 0
+    text = f"it is \\boxed{{{number if known else -1}}}"
+    choice = {"message": {"content": text}, "text": text, "finish_reason": "stop" if known else "length"}
+    reply = {"choices": [choice], "usage": {"completion_tokens": 9 if known else 21}}
+    handler.send(200, json.dumps(reply).encode())
 
-    texts = ["#### 7.0", "#### 8", "nothing", "7"]
 
-    def write(model, tokenizer, prompts, sampling):
-        return [(texts[i % 4], 3, True) for i in range(len(prompts))]
+def ask_server(server, sets, tasks, *options, code=0):
+    server.plan = [answer] * 999
+    named = ("evaluate", "served", tasks, "--server", server.address, "--data-dir", sets)
+    return run(*named, *options, code=code).output
 
-    monkeypatch.setattr(command, "_write", write)
-    tasks = tmp_path / "tasks.jsonl"
-    tasks.write_text('{"q": "3+4=", "a": 7}\n{"q": "5+2=", "a": 7}\n')
-    options = ("--samples", 4, "--prompt", "q", "--answer", "a", "--out", tmp_path / "out.jsonl")
-    output = run("evaluate", folder / "model", tasks, *options).output
-    assert re.search(r"avg@1\s+50.0", output)
-    assert re.search(r"pass@4\s+100.0", output)
-    rows = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
-    assert [(row["correct"], row["answer"]) for row in rows[:4]] == [
-        (True, "7"),
-        (False, "8"),
-        (False, None),
-        (True, "7"),
-    ]
+
+def test_evaluate_runs_the_public_sets_that_are_there(server, sets, tmp_path):
+    out = tmp_path / "out.jsonl"
+    output = ask_server(server, sets, "paper", "--out", out)
+    assert "Minerva is left out" in " ".join(output.split())
+    assert re.search(r"GSM8K +3 +1 +66.7 ", output)
+    assert re.search(r"AIME24 +2 +32 +75.0 .* 12.0 +25.0", output)
+    assert re.search(r"Minerva +left out +– ", output)
+    assert re.search(r"Average of 2 sets +70.8 ", output)
+    assert re.search(r"pass@32 +100.0", output)
+    assert "has 3 problems here; the published set has 1,319" in " ".join(output.split())
+    rows = [json.loads(line) for line in out.read_text().splitlines()]
+    assert [row["set"] for row in rows] == ["gsm8k"] * 3 + ["aime24"] * 64
+    assert len({(row["set"], row["prompt"]) for row in rows}) == 5
+    bodies = [body for _, path, body, _ in server.requests]
+    assert {path for _, path, _, _ in server.requests} == {"/v1/chat/completions"}
+    assert {(body["temperature"], body["top_p"], body["max_tokens"]) for body in bodies[:3]} == {(0, 1, 2048)}
+    assert {(body["temperature"], body["top_p"], body["max_tokens"]) for body in bodies[3:]} == {
+        (1, 0.95, 2048)
+    }
+    assert len({(body["seed"], body["messages"][0]["content"]) for body in bodies[3:]}) == 64
+    settings = (tmp_path / "out.settings.json").read_text()
+    assert "127.0.0.1" not in settings
+
+
+def test_a_set_s_answers_do_not_hang_on_the_other_sets(server, sets, tmp_path):
+    both, alone = tmp_path / "both.jsonl", tmp_path / "alone.jsonl"
+    ask_server(server, sets, "gsm8k,aime24", "--out", both)
+    ask_server(server, sets, "aime24", "--out", alone)
+    assert both.read_text().splitlines()[3:] == alone.read_text().splitlines()
+
+
+def test_options_take_the_place_of_a_set_s_own(server, sets, tmp_path):
+    options = ("--samples", 2, "--max-new-tokens", 5, "--no-chat", "--out", tmp_path / "out.jsonl")
+    ask_server(server, sets, "gsm8k", *options)
+    bodies = [body for _, path, body, _ in server.requests]
+    assert {path for _, path, _, _ in server.requests} == {"/v1/completions"}
+    assert bodies[0]["prompt"].endswith(
+        "?\nPlease reason step by step, and put your final answer within \\boxed{}."
+    )
+    assert {(body["temperature"], body["top_p"], body["max_tokens"]) for body in bodies} == {(1, 0.95, 5)}
+    ask_server(
+        server, sets, "aime24", "--temperature", 0, "--instruction", "system", "--out", tmp_path / "g.jsonl"
+    )
+    greedy = [body for _, _, body, _ in server.requests[6:]]
+    assert [(body["temperature"], body["messages"][0]["role"]) for body in greedy] == [(0, "system")] * 2
+
+
+def test_a_server_that_fails_costs_the_batch_in_hand(server, sets, tmp_path):
+    from openai_server import fails
+
+    out = tmp_path / "out.jsonl"
+    options = ("--batch-size", 16, "--concurrency", 1, "--out", out)
+    server.plan = [answer] * 40 + [fails(400, "out of order")]
+    named = ("evaluate", "served", "aime24", "--server", server.address, "--data-dir", sets, *options)
+    assert "400 out of order" in run(*named, code=2).output
+    assert len((tmp_path / "out.jsonl.part").read_text().splitlines()) == 32
+    n_asked = len(server.requests)
+    assert "32 answers are there already" in ask_server(server, sets, "aime24", *options)
+    assert len(server.requests) - n_asked in (32, 33)  # one may have been on its way when the other failed
+    whole = tmp_path / "whole.jsonl"
+    ask_server(server, sets, "aime24", "--batch-size", 16, "--out", whole)
+    assert out.read_bytes() == whole.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("tasks", "options", "message"),
+    [
+        ("gsm8k,math501", (), "no set is named 'math501'"),
+        ("math500", (), "no math500.jsonl (or math500-test.jsonl, math500/test.jsonl; each also with .gz)"),
+        ("gsm8k", ("--backend", "vllm"), "--server is a back end by itself; leave out --backend vllm"),
+        ("gsm8k", ("--concurrency", 0), "--concurrency is 0"),
+        ("gsm8k", ("--instruction", "system", "--no-chat"), "--instruction system needs messages"),
+        ("gsm8k", ("--k", "2"), "from 1 to the 1 answers a problem"),
+    ],
+)
+def test_evaluate_says_what_to_mend_of_public_sets(server, sets, tmp_path, tasks, options, message):
+    output = ask_server(server, sets, tasks, *options, "--out", tmp_path / "out.jsonl", code=2)
+    assert message in " ".join(output.split())
+    assert not server.requests
+    assert [path.name for path in tmp_path.iterdir()] == ["math"]
+
+
+def test_a_back_end_that_is_not_there_leaves_no_file(folder, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "vllm", None)
+    out = tmp_path / "out.jsonl"
+    output = evaluate(folder, "--backend", "vllm", "--out", out, code=2).output
+    assert "--backend vllm needs vLLM" in " ".join(output.split())
+    assert not list(tmp_path.iterdir())
+
+
+def test_public_sets_need_their_folder(folder, tmp_path):
+    output = run("evaluate", folder / "model", "gsm8k,amc23", "--out", tmp_path / "x.jsonl", code=2).output
+    assert "gsm8k, amc23: read from files; give their folder as --data-dir" in " ".join(output.split())
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         (("--samples", 0), "--samples is 0"),
-        (("--temperature", 0), "give --samples 1"),
+        (("--temperature", 0, "--samples", 2), "give --samples 1"),
         (("--top-p", 0), "--top-p"),
-        (("--samples", 2, "--k", "4"), "from 1 to --samples (2)"),
+        (("--samples", 2, "--k", "4"), "from 1 to the 2 answers a problem"),
         (("--k", "x"), "--k is 'x'"),
-        (("--against", "no-such.jsonl"), "no-such.jsonl"),
         (("--prompt", "question"), "no field 'question'"),
         (("--out", "no-such-folder/out.jsonl"), "no folder no-such-folder"),
     ],
@@ -272,15 +374,7 @@ def test_evaluate_counts_right_answers(folder, tmp_path, monkeypatch):
 def test_evaluate_says_what_to_mend(folder, tmp_path, options, message):
     output = evaluate(folder, "--out", tmp_path / "out.jsonl", *options, code=2).output
     assert message in " ".join(output.split())
-    assert not (tmp_path / "out.jsonl").exists()
-
-
-def test_evaluate_refuses_other_problems_before_sampling(folder, tmp_path):
-    other = tmp_path / "other.jsonl"
-    row = {"problem": "x", "sample": 0, "answer": None, "correct": False, "length": 1, "truncated": False}
-    other.write_text(json.dumps(row) + "\n")
-    output = evaluate(folder, "--against", other, "--out", tmp_path / "out.jsonl", code=2).output
-    assert "about other problems: 1 of them" in " ".join(output.split())
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(

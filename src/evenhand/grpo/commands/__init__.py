@@ -19,6 +19,8 @@ app = typer.Typer(
 _NEEDED = ("torch", "transformers", "trl", "accelerate", "datasets", "math_verify", "matplotlib", "scipy")
 
 _Kind = Literal["plain", "gsm8k", "math"]
+_LocalBackend = Literal["transformers", "vllm"]
+_K = typer.Option("--k", metavar="LIST", help="Of pass@k, avg@k, maj@k. (default: 1, 2, 4 ... all)")
 
 
 @app.callback()
@@ -62,53 +64,146 @@ def train(
 
 @app.command(
     epilog="Examples:\n\nevenhand grpo evaluate run test.jsonl --samples 8 --out run.jsonl\n\n"
-    "evenhand grpo evaluate other-run test.jsonl --samples 8 --out other.jsonl --against run.jsonl"
+    "evenhand grpo evaluate run paper --data-dir math --backend vllm --out run.jsonl\n\n"
+    "evenhand grpo evaluate served-name gsm8k,math500 --data-dir math --server http://localhost:8000/v1"
 )
 def evaluate(
-    model: Annotated[str, typer.Argument(metavar="MODEL", show_default=False, help="Its folder or name.")],
+    model: Annotated[
+        str,
+        typer.Argument(
+            metavar="MODEL", show_default=False, help="Its folder or name; with --server, the name there."
+        ),
+    ],
     tasks: Annotated[
         str,
         typer.Argument(
             metavar="TASKS",
             show_default=False,
-            help=".jsonl or .parquet; or reasoning_gym:NAME for made-up problems.",
+            help=".jsonl or .parquet; reasoning_gym:NAME for made-up problems; or public sets by name, parted"
+            " by commas: gsm8k, math500, minerva_math, gaokao2023en, olympiadbench, college_math, aime24,"
+            " amc23, and paper for all of them.",
         ),
     ],
     out: Annotated[
-        Path, typer.Option("--out", metavar="FILE", help="Write each answer's outcome there, as JSON lines.")
-    ] = Path("outcomes.jsonl"),
-    samples: Annotated[int, typer.Option(help="Answers to each problem.")] = 8,
-    k: Annotated[
-        str | None,
-        typer.Option("--k", metavar="LIST", help="Of pass@k, avg@k, maj@k. (default: 1, 2, 4 ... --samples)"),
-    ] = None,
-    against: Annotated[
+        Path, typer.Option("--out", metavar="FILE", help="Write each answer there, as JSON lines.")
+    ] = Path("generations.jsonl"),
+    data_dir: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Outcomes of another run over the same problems: differences."),
+        typer.Option("--data-dir", metavar="FOLDER", help="Of the public sets: NAME.jsonl, or with .gz."),
     ] = None,
+    samples: Annotated[
+        int | None,
+        typer.Option(help="Answers to each problem. (default: 8; aime24, amc23: 32; other public sets: 1)"),
+    ] = None,
+    k: Annotated[str | None, _K] = None,
+    temperature: Annotated[
+        float | None,
+        typer.Option(
+            help="0: the likeliest token, one sample. (default: 1; public sets with --samples 1: 0)"
+        ),
+    ] = None,
+    top_p: Annotated[
+        float | None, typer.Option(help="(default: 1; public sets at a temperature: 0.95)")
+    ] = None,
+    max_new_tokens: Annotated[
+        int | None, typer.Option(help="Longest answer. (default: 1024; public sets: 2048)")
+    ] = None,
+    backend: Annotated[
+        _LocalBackend | None, typer.Option(help="What writes the answers. (default: transformers)")
+    ] = None,
+    server: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL",
+            help="Ask a server that speaks OpenAI's API instead; a key is taken from OPENAI_API_KEY.",
+        ),
+    ] = None,
+    concurrency: Annotated[int, typer.Option(help="Requests at a time, with --server.")] = 16,
+    timeout: Annotated[float, typer.Option(help="Seconds that a request may take, with --server.")] = 600,
+    batch_size: Annotated[
+        int | None,
+        typer.Option(
+            help="Answers written at a time; a kill costs no more. (default: 64; vllm: 512; server: 256)"
+        ),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of sampling, and of made-up problems.")] = 0,
+    chat: Annotated[
+        bool | None,
+        typer.Option(
+            "--chat/--no-chat",
+            help="Ask in the model's chat template. (default: public sets where there is one; else not)",
+        ),
+    ] = None,
+    instruction: Annotated[
+        Literal["user", "system"],
+        typer.Option(
+            help="Where public sets ask for a boxed answer: below the problem, or as the system's message."
+        ),
+    ] = "user",
     kind: Annotated[
-        _Kind, typer.Option(help="Whose form TASKS have: plain, or GSM8K's or MATH's.")
+        _Kind, typer.Option(help="Whose form a file TASKS has: plain, or GSM8K's or MATH's.")
     ] = "plain",
     prompt: Annotated[str, typer.Option(metavar="FIELD", help="Problem, in plain files.")] = "prompt",
     answer: Annotated[str, typer.Option(metavar="FIELD", help="Its answer, in plain files.")] = "answer",
     size: Annotated[int, typer.Option(help="How many problems reasoning-gym makes.")] = 200,
-    chat: Annotated[bool, typer.Option("--chat", help="Ask in the model's chat template.")] = False,
-    temperature: Annotated[float, typer.Option(help="0: the likeliest token, one sample.")] = 1.0,
-    top_p: Annotated[float, typer.Option()] = 1.0,
-    max_new_tokens: Annotated[int, typer.Option(help="Longest answer.")] = 1024,
-    batch_size: Annotated[int, typer.Option(help="Answers written at a time.")] = 64,
-    seed: Annotated[int, typer.Option(help="Of sampling, and of made-up problems.")] = 0,
 ) -> None:
     """Sample answers of MODEL to TASKS: pass@k, avg@k and maj@k with intervals over problems.
 
     One that was interrupted is taken up again by the same command.
     """
-    from evenhand.grpo.commands.evaluate import Sampling, evaluate_model
+    from evenhand.grpo.commands.evaluate import Asking, Sampling, evaluate_model
     from evenhand.grpo.commands.shared import TaskSource
 
-    source = TaskSource(tasks, kind=kind, prompt=prompt, answer=answer, size=size, seed=seed, chat=chat)
+    if server is not None and backend is not None:
+        raise ValueError(f"--server is a back end by itself; leave out --backend {backend}")
+    asking = Asking(
+        model,
+        backend="server" if server is not None else backend or "transformers",
+        server=server,
+        concurrency=concurrency,
+        timeout=timeout,
+        chat=chat,
+        instruction=instruction,
+    )
+    source = TaskSource(tasks, kind=kind, prompt=prompt, answer=answer, size=size, seed=seed, chat=bool(chat))
     sampling = Sampling(samples, temperature, top_p, max_new_tokens, batch_size, seed)
-    evaluate_model(model, source, sampling, out=out, ks=k, against=against)
+    evaluate_model(asking, source, sampling, data_dir=data_dir, out=out, ks=k)
+
+
+@app.command(
+    epilog="Examples:\n\nevenhand grpo score run.jsonl\n\nevenhand grpo score run.jsonl --out rescored.jsonl"
+)
+def score(
+    generations: Annotated[
+        Path,
+        typer.Argument(metavar="FILE", show_default=False, help="What evaluate wrote, or its FILE.part."),
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", metavar="FILE", help="Write each answer with its new verdict there."),
+    ] = None,
+    k: Annotated[str | None, _K] = None,
+) -> None:
+    """Judge kept answers anew, without a model: the tables of evaluate, and how many verdicts differ."""
+    from evenhand.grpo.commands.results import score_file
+
+    score_file(generations, out=out, ks=k)
+
+
+@app.command(epilog="Example:\n\nevenhand grpo compare base.jsonl trained.jsonl")
+def compare(
+    first: Annotated[
+        Path, typer.Argument(metavar="A", show_default=False, help="What evaluate wrote of one model.")
+    ],
+    second: Annotated[
+        Path, typer.Argument(metavar="B", show_default=False, help="And of another, on the same problems.")
+    ],
+    k: Annotated[str | None, _K] = None,
+) -> None:
+    """Show how much better B is than A, problem by problem, with intervals."""
+    from evenhand.grpo.commands.results import compare_files
+
+    compare_files(first, second, ks=k)
 
 
 @app.command(

@@ -1,4 +1,4 @@
-"""`evenhand grpo evaluate`."""
+"""`evenhand grpo evaluate`: which problems are asked, how often, by which back end, into which file."""
 
 from __future__ import annotations
 
@@ -7,87 +7,190 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from hashlib import sha256
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, set_seed
-
-from evenhand.grpo.answers import final_answer, normalised
-from evenhand.grpo.commands.partial import PartialOutcomes
+from evenhand.grpo.backends import Backend, BackendName, Decoding, has_chat_template, open_backend
+from evenhand.grpo.commands.results import check_counts, show_results, tell_timeouts
 from evenhand.grpo.commands.shared import TaskSource
-from evenhand.grpo.evaluation import (
-    Interval,
-    Measure,
-    Outcome,
-    mean_interval,
-    paired_difference,
-    read_outcomes,
-    score_problems,
-    write_outcomes,
+from evenhand.grpo.generations import Generation, GenerationFile, Key, judged, prompt_hash, settings_path
+from evenhand.grpo.math_sets import (
+    GREEDY,
+    MATH_SETS,
+    SAMPLED,
+    Form,
+    find_math_set,
+    missing_math_set,
+    read_math_set,
 )
-from evenhand.grpo.rewards import accuracy, check_answers, procedural_accuracy
-from evenhand.terminal import progress_bar, say, show_table, tell
+from evenhand.grpo.rewards import check_answers
+from evenhand.terminal import progress_bar, say, tell
 
-_MEASURES: dict[str, Measure] = {"pass": "pass", "avg": "average", "maj": "majority"}
-_SEED_STEP = 1_000_003  # far apart, so that batches of one seed are not those of the next
+_PAPER = "paper"  # all of MATH_SETS
+_FILE_SAMPLES = 8
+_FILE_DECODING = Decoding(temperature=1.0, top_p=1.0, max_new_tokens=1024)
+_BATCH_SIZES: dict[BackendName, int] = {"transformers": 64, "vllm": 512, "server": 256}
+_SEED_STEP = 1_000_003  # far apart, so that samples of one seed are not those of the next
 
 
 @dataclass(frozen=True)
 class Sampling:
-    """How answers are drawn.
+    """How answers are drawn; None is the default of a set, or of files.
 
     Parameters
     ----------
-    samples : int
+    samples : int, optional
         Of each problem.
-    temperature, top_p : float
+    temperature, top_p : float, optional
         Temperature 0 takes the likeliest token.
-    max_new_tokens, batch_size, seed : int
+    max_new_tokens, batch_size : int, optional
+    seed : int
     """
 
-    samples: int
-    temperature: float
-    top_p: float
-    max_new_tokens: int
-    batch_size: int
-    seed: int
+    samples: int | None = None
+    temperature: float | None = None
+    top_p: float | None = None
+    max_new_tokens: int | None = None
+    batch_size: int | None = None
+    seed: int = 0
 
     def check(self) -> None:
         """Refuse what cannot be drawn."""
         for name in ("samples", "max_new_tokens", "batch_size"):
-            if getattr(self, name) < 1:
-                option = name.replace("_", "-")
-                raise ValueError(f"--{option} is {getattr(self, name)}; give at least 1")
-        if not 0 <= self.temperature < math.inf or not 0 < self.top_p <= 1:
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"--{name.replace('_', '-')} is {value}; give at least 1")
+        top_p = 1.0 if self.top_p is None else self.top_p
+        if not 0 <= (self.temperature or 0) < math.inf or not 0 < top_p <= 1:
             raise ValueError("--temperature must be a number from 0, and --top-p above 0 and at most 1")
-        if self.temperature == 0 and self.samples > 1:
+        if self.temperature == 0 and (self.samples or 1) > 1:
             raise ValueError("at --temperature 0 all samples of a problem are one; give --samples 1")
 
-    def options(self) -> dict[str, Any]:
-        """For `generate`."""
-        options: dict[str, Any] = {"max_new_tokens": self.max_new_tokens, "do_sample": self.temperature > 0}
-        if self.temperature > 0:
-            options |= {"temperature": self.temperature, "top_p": self.top_p, "top_k": 0}
-        return options
+    def samples_of(self, default: int) -> int:
+        """How often a problem is asked."""
+        if self.samples is None:
+            return 1 if self.temperature == 0 else default
+        return self.samples
+
+    def decoding_of(self, default: Decoding) -> Decoding:
+        """The default, with what was given in place of its values."""
+        given = {name: getattr(self, name) for name in asdict(default)}
+        return Decoding(
+            **asdict(default) | {name: value for name, value in given.items() if value is not None}
+        )
 
 
-def evaluate_model(
-    model: str, source: TaskSource, sampling: Sampling, *, out: Path, ks: str | None, against: Path | None
-) -> None:
-    """Sample, judge, write the outcomes, and show what they come to.
+@dataclass(frozen=True)
+class Asking:
+    """Who is asked, and in which words.
 
     Parameters
     ----------
     model : str
+        Its folder or name; with a server, the name that it is served by.
+    backend : {"transformers", "vllm", "server"}
+    server : str, optional
+        Its address.
+    concurrency, timeout
+        Of a server: requests at a time, seconds that one may take.
+    chat : bool, optional
+        Ask by messages; by default named sets do so where the model has a chat template.
+    instruction : {"user", "system"}
+        Where the instruction of named sets stands.
+    """
+
+    model: str
+    backend: BackendName
+    server: str | None
+    concurrency: int
+    timeout: float
+    chat: bool | None
+    instruction: Form
+
+    def form(self) -> Form:
+        """How named sets are asked."""
+        chat = has_chat_template(self.backend, self.model) if self.chat is None else self.chat
+        if self.instruction == "system" and not chat:
+            raise ValueError(
+                "--instruction system needs messages, and so --chat and a model with a chat template"
+            )
+        return self.instruction if chat else "plain"
+
+    def described(self) -> dict[str, Any]:
+        """All of it that generations depend on; the address of a server may change."""
+        if self.backend == "server":
+            return {"model": self.model, "backend": "server"}
+        files = sorted(Path(self.model).iterdir()) if Path(self.model).is_dir() else []
+        return {
+            "model": [self.model, *([file.name, file.stat().st_mtime_ns] for file in files)],
+            "backend": f"{self.backend} {_version(self.backend)}",
+        }
+
+    def open(self) -> Backend:
+        """The back end, with the model loaded."""
+        return open_backend(
+            self.backend, self.model, server=self.server, concurrency=self.concurrency, timeout=self.timeout
+        )
+
+
+@dataclass(frozen=True)
+class ProblemSet:
+    """Problems, how often each is asked, and how.
+
+    Parameters
+    ----------
+    name : str
+    tasks : mapping of str to list
+        Columns `prompt`, `answer`, `problem_id` and perhaps `procedural`.
+    samples : int
+    decoding : Decoding
+    """
+
+    name: str
+    tasks: dict[str, list[Any]]
+    samples: int
+    decoding: Decoding
+
+    def batches(self, size: int) -> Iterator[list[tuple[int, int]]]:
+        """Row and sample of all completions to be, by problem."""
+        work = [(row, sample) for row in range(len(self.tasks["prompt"])) for sample in range(self.samples)]
+        for start in range(0, len(work), size):
+            yield work[start : start + size]
+
+    def key(self, row: int, sample: int) -> Key:
+        """The key of a generation."""
+        return self.name, self.tasks["problem_id"][row], sample
+
+    def described(self) -> dict[str, Any]:
+        """All that its generations depend on."""
+        digest = sha256(json.dumps(self.tasks, sort_keys=True, default=str).encode()).hexdigest()
+        return {"tasks": digest, "samples": self.samples, **asdict(self.decoding)}
+
+
+def evaluate_model(
+    asking: Asking,
+    source: TaskSource,
+    sampling: Sampling,
+    *,
+    data_dir: Path | None,
+    out: Path,
+    ks: str | None,
+) -> None:
+    """Sample, judge, keep each batch, and show what all come to.
+
+    Parameters
+    ----------
+    asking : Asking
     source : TaskSource
+        Its place may be names of `MATH_SETS`, parted by commas, or "paper" for all of them.
     sampling : Sampling
+    data_dir : Path, optional
+        Of named sets.
     out : Path
+        For the generations.
     ks : str, optional
         Numbers parted by commas.
-    against : Path, optional
-        Outcomes of another run.
 
     Raises
     ------
@@ -95,175 +198,133 @@ def evaluate_model(
         If an option, the model or the tasks cannot be used.
     """
     sampling.check()
-    counts = _counts(ks, sampling.samples)
     if not out.parent.is_dir():
         raise ValueError(f"--out is {out}, but there is no folder {out.parent}; make it first")
-    other = None if against is None else read_outcomes(against)
-    tasks = source.read()
-    if "procedural" not in tasks.column_names:
-        check_answers(tasks["answer"])
-    if other is not None:
-        _check_same(tasks["problem_id"], other, against)
-    partial = PartialOutcomes(out, _identity(model, tasks, sampling))
-    if partial.batches:
-        say(f"{partial.path}: {len(partial.outcomes()):,} answers are there already.")
-    sample_outcomes(model, tasks, sampling, partial)
-    outcomes = partial.outcomes()
-    write_outcomes(out, outcomes)
-    partial.remove()
-    _show(outcomes, counts)
-    if other is not None:
-        _show_difference(outcomes, other, counts, str(against))
-    tell(f"Each answer's outcome: {out}")
-
-
-def _identity(name: str, tasks: Any, sampling: Sampling) -> dict[str, Any]:
-    """All that outcomes depend on."""
-    files = sorted(Path(name).iterdir()) if Path(name).is_dir() else []
-    return {
-        "model": [name, *([file.name, file.stat().st_mtime_ns] for file in files)],
-        "tasks": sha256(json.dumps(tasks.to_dict(), sort_keys=True, default=str).encode()).hexdigest(),
-        "sampling": asdict(sampling),
+    names = _named_sets(source.place)
+    missing: list[str] = []
+    if names is None:
+        sets = [_from_source(source, sampling)]
+    else:
+        sets, missing = _from_folder(names, data_dir, sampling, asking)
+    check_counts(ks, max(one.samples for one in sets))
+    size = sampling.batch_size or _BATCH_SIZES[asking.backend]
+    settings = {
+        **asking.described(),
+        "sets": {one.name: one.described() for one in sets},
+        "batch_size": size,
+        "seed": sampling.seed,
     }
+    batches = [(one, batch) for one in sets for batch in one.batches(size)]
+    file = GenerationFile(out, settings, [[one.key(*at) for at in batch] for one, batch in batches])
+    if file.generations:
+        say(f"{out}: {len(file.generations):,} answers are there already.")
+    if file.n_done < len(batches):
+        generate(asking.open(), batches[file.n_done :], file, sampling.seed)
+    tell_timeouts()
+    show_results(file.generations, ks=ks, missing=missing)
+    tell(f"Each answer: {out}; what they depend on: {settings_path(out)}")
 
 
-def sample_outcomes(name: str, tasks: Any, sampling: Sampling, partial: PartialOutcomes) -> None:
-    """Sample and judge, by problem, what is not there yet.
+def generate(
+    backend: Backend,
+    batches: Sequence[tuple[ProblemSet, Sequence[tuple[int, int]]]],
+    file: GenerationFile,
+    seed: int,
+) -> None:
+    """Sample and judge, batch by batch.
 
     Parameters
     ----------
-    name : str
-        The model's folder or name.
-    tasks : datasets.Dataset
-        As from `tasks.read_tasks`.
-    sampling : Sampling
-    partial : PartialOutcomes
-        Takes the outcomes batch by batch.
+    backend : Backend
+    batches : sequence of (ProblemSet, rows and samples)
+    file : GenerationFile
+        Takes each batch when it is judged.
+    seed : int
+        A sample's own seed follows from it and its place in the set, whatever other sets are asked.
     """
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    tokenizer = AutoTokenizer.from_pretrained(name, padding_side="left")
-    if tokenizer.pad_token is None:
-        tokenizer.pad_token = tokenizer.eos_token
-    model = AutoModelForCausalLM.from_pretrained(name, dtype="auto").to(device).eval()
-    work = [(row, sample) for row in range(len(tasks)) for sample in range(sampling.samples)]
-    first = len(partial.outcomes())
-    with progress_bar("answers", len(work) - first, "answers") as advance:
-        for start in range(first, len(work), sampling.batch_size):
-            set_seed((sampling.seed * _SEED_STEP + start) % 2**32)  # a batch is the same wherever one starts
-            part = work[start : start + sampling.batch_size]
-            rows = tasks.select([row for row, _ in part])
-            written = list(_write(model, tokenizer, rows["prompt"], sampling))
-            judged = _judge(rows, [text for text, _, _ in written])
-            partial.add(
-                [
-                    Outcome(problem, sample, answer, right, length, not ended)
-                    for (_, sample), problem, (_, length, ended), (right, answer) in zip(
-                        part, rows["problem_id"], written, judged, strict=True
-                    )
-                ]
+    with progress_bar("answers", sum(len(batch) for _, batch in batches), "answers") as advance:
+        for one, batch in batches:
+            prompts = [one.tasks["prompt"][row] for row, _ in batch]
+            places = [row * one.samples + sample for row, sample in batch]
+            seeds = [(seed * _SEED_STEP + place) % 2**31 for place in places]
+            completions = backend.complete(prompts, one.decoding, seeds)
+            file.add(
+                judged(
+                    [
+                        Generation(
+                            set=one.name,
+                            problem=one.tasks["problem_id"][row],
+                            sample=sample,
+                            prompt=prompt_hash(prompt),
+                            gold=one.tasks["answer"][row],
+                            text=completion.text,
+                            answer=None,
+                            correct=False,
+                            tokens=completion.tokens,
+                            finish=completion.finish,
+                            procedural=one.tasks["procedural"][row] if "procedural" in one.tasks else None,
+                        )
+                        for (row, sample), prompt, completion in zip(batch, prompts, completions, strict=True)
+                    ]
+                )
             )
-            advance(len(part))
+            advance(len(batch))
 
 
-@torch.no_grad()
-def _write(
-    model: Any, tokenizer: Any, prompts: Sequence[Any], sampling: Sampling
-) -> Iterator[tuple[str, int, bool]]:
-    """Text, tokens and whether it came to its end, of one answer to each prompt."""
-    texts = [
-        prompt
-        if isinstance(prompt, str)
-        else tokenizer.apply_chat_template(prompt, tokenize=False, add_generation_prompt=True)
-        for prompt in prompts
-    ]
-    chat = not isinstance(prompts[0], str)  # a template writes the special tokens itself
-    batch = tokenizer(texts, return_tensors="pt", padding=True, add_special_tokens=not chat).to(model.device)
-    found = model.generate(
-        input_ids=batch["input_ids"],
-        attention_mask=batch["attention_mask"],
-        pad_token_id=tokenizer.pad_token_id,
-        **sampling.options(),
-    )
-    ends = model.generation_config.eos_token_id
-    ends = set(ends if isinstance(ends, list) else [ends]) | {tokenizer.eos_token_id}
-    for row in found[:, batch["input_ids"].shape[1] :].tolist():
-        length = next((at + 1 for at, token in enumerate(row) if token in ends), None)
-        kept = row if length is None else row[:length]
-        yield tokenizer.decode(kept, skip_special_tokens=True), len(kept), length is not None
-
-
-def _judge(rows: Any, texts: Sequence[str]) -> Iterator[tuple[bool, str | None]]:
-    """Whether each is right, and its answer; a right one is spelled as the gold answer is."""
-    columns = {name: list(rows[name]) for name in rows.column_names if name != "prompt"}
-    reward = procedural_accuracy if "procedural" in columns else accuracy
-    rewards = reward(prompts=rows["prompt"], completions=texts, **columns)
-    for text, gold, value in zip(texts, columns["answer"], rewards, strict=True):
-        stated = final_answer(text)
-        if value == 1.0:
-            yield True, normalised(gold) or stated or text
-        else:
-            yield False, None if stated is None else normalised(stated)
-
-
-def _counts(ks: str | None, samples: int) -> list[int]:
-    if ks is None:
-        return sorted({*(2**i for i in range(samples.bit_length())), samples})
+def _version(package: str) -> str:
     try:
-        counts = [int(k) for k in ks.split(",")]
-    except ValueError:
-        counts = []
-    if not counts or min(counts) < 1 or max(counts) > samples:
-        raise ValueError(f"--k is {ks!r}; write numbers from 1 to --samples ({samples}), like 1,4")
-    return counts
+        return version(package)
+    except PackageNotFoundError:  # its back end says so, with the mend
+        return "not installed"
 
 
-def _check_same(problems: Sequence[str], other: Sequence[Outcome], path: Path | None) -> None:
-    """Say before the sampling what would stop the comparison after it."""
-    ours, theirs = set(problems), {outcome.problem for outcome in other}
-    if ours != theirs:
-        raise ValueError(
-            f"{path} is about other problems: {len(theirs - ours)} of them are not in these tasks, and"
-            f" {len(ours - theirs)} of the tasks are not in it"
-        )
+def _named_sets(place: str) -> list[str] | None:
+    """The names, or None where the place is a file or reasoning-gym."""
+    if place == _PAPER:
+        return list(MATH_SETS)
+    names = list(dict.fromkeys(place.split(",")))
+    unknown = [name for name in names if name not in MATH_SETS]
+    if not unknown:
+        return names
+    if len(unknown) == len(names):
+        return None
+    raise ValueError(
+        f"no set is named {unknown[0]!r}; there are {', '.join(MATH_SETS)}, and {_PAPER} for all"
+    )
 
 
-def _show(outcomes: Sequence[Outcome], counts: Sequence[int]) -> None:
-    rows = []
-    for name, measure in _MEASURES.items():
-        for k in counts:
-            interval = mean_interval(score_problems(outcomes, measure, k))
-            rows.append((f"{name}@{k}", f"{100 * interval.estimate:.1f}", _ends(interval)))
-    n = len({outcome.problem for outcome in outcomes})
-    show_table(f"{n:,} problems, {len(outcomes):,} answers", ("%", "mean", "95 % interval"), rows)
-    lengths = [outcome.length for outcome in outcomes]
-    cut = np.mean([outcome.truncated for outcome in outcomes])
-    tell(f"Mean length {np.mean(lengths):.1f} tokens; {100 * cut:.1f} % were cut off at the longest.")
+def _from_source(source: TaskSource, sampling: Sampling) -> ProblemSet:
+    tasks = source.read()
+    if "procedural" not in tasks.column_names:
+        check_answers(tasks["answer"])
+    name = source.place
+    if not name.startswith("reasoning_gym:"):
+        name = Path(name).name.removesuffix(".gz").rsplit(".", 1)[0]
+    samples = sampling.samples_of(_FILE_SAMPLES)
+    return ProblemSet(name, tasks.to_dict(), samples, sampling.decoding_of(_FILE_DECODING))
 
 
-def _show_difference(
-    outcomes: Sequence[Outcome], other: Sequence[Outcome], counts: Sequence[int], name: str
-) -> None:
-    rows = []
-    fewest = min(_sizes(other))
-    for measure_name, measure in _MEASURES.items():
-        for k in counts:
-            if k > fewest:
-                continue
-            scores = score_problems(other, measure, k), score_problems(outcomes, measure, k)
-            interval = paired_difference(*scores)
-            rows.append((f"{measure_name}@{k}", f"{100 * interval.estimate:+.1f}", _ends(interval, "+")))
-    show_table(f"Difference to {name}, in points", ("", "mean", "95 % interval"), rows)
-    if max(counts) > fewest:
-        say(f"{name} has {fewest} answers to a problem; larger k are left out.")
-    tell("An interval that holds 0 does not tell the two apart. It is about problems, not training seeds.")
-
-
-def _sizes(outcomes: Sequence[Outcome]) -> list[int]:
-    sizes: dict[str, int] = {}
-    for outcome in outcomes:
-        sizes[outcome.problem] = sizes.get(outcome.problem, 0) + 1
-    return list(sizes.values())
-
-
-def _ends(interval: Interval, sign: str = "") -> str:
-    return f"{100 * interval.low:{sign}.1f} to {100 * interval.high:{sign}.1f}"
+def _from_folder(
+    names: Sequence[str], folder: Path | None, sampling: Sampling, asking: Asking
+) -> tuple[list[ProblemSet], list[str]]:
+    """The sets that are there, and the names of those that are not."""
+    if folder is None:
+        raise ValueError(f"{', '.join(names)}: read from files; give their folder as --data-dir")
+    missing = [name for name in names if find_math_set(name, folder) is None]
+    if len(missing) == len(names):
+        raise ValueError("; ".join(missing_math_set(name, folder) for name in missing))
+    for name in missing:
+        say(f"{MATH_SETS[name].title} is left out: {missing_math_set(name, folder)}.")
+    form = asking.form()
+    sets = []
+    for name in names:
+        if name in missing:
+            continue
+        tasks = read_math_set(name, folder, form=form)
+        if len(tasks) != MATH_SETS[name].size:
+            title, size = MATH_SETS[name].title, MATH_SETS[name].size
+            say(f"{title} has {len(tasks):,} problems here; the published set has {size:,}.")
+        samples = sampling.samples_of(MATH_SETS[name].samples)
+        default = GREEDY if samples == 1 else SAMPLED
+        sets.append(ProblemSet(name, tasks.to_dict(), samples, sampling.decoding_of(default)))
+    return sets, missing
