@@ -37,7 +37,8 @@ from evenhand.multilabel.metrics import (
 from evenhand.multilabel.neural.encoders import SparseBag
 from evenhand.multilabel.neural.estimator import NeuralGameClassifier
 from evenhand.multilabel.scores import top_k
-from evenhand.multilabel.views import TextViews, Views
+from evenhand.multilabel.text_views import TextViews
+from evenhand.multilabel.views import Views
 
 RNG = np.random.default_rng(0)
 X = sparse.random_array((30, 12), density=0.4, rng=RNG, format="csr", dtype=np.float32)
