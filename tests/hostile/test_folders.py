@@ -491,6 +491,14 @@ def put(place, value):
     return change
 
 
+def wrap_round(pointers):
+    """Pointers whose differences are not below 0 once they have wrapped round."""
+    least = np.iinfo(pointers.dtype).min
+    pointers[2:4] = [least, -1]
+    assert (np.diff(pointers) >= 0).all()
+    return pointers
+
+
 @pytest.mark.parametrize(
     ("kind", "path", "change", "message"),
     [
@@ -501,6 +509,9 @@ def put(place, value):
         ("game", "classifier/calibration/buckets", put(0, 10**6), "'levels' does not fit 'buckets'"),
         ("game", "classifier/calibration/slopes", lambda a: a[:-1], "numbers; the model is damaged"),
         ("game", "classifier/decoders/per_label/thresholds", lambda a: a[None], "must be a row"),
+        ("game", "classifier/team/players/0/weights/indptr", wrap_round, "the pointers run from -"),
+        ("trees", "classifier/players/0/levels/1/row_ptr", wrap_round, "places of a level's weights"),
+        ("block", "row_ends", wrap_round, "do not fit a node of 2 children"),
         ("trees", "classifier/players/0/levels/0/child", put(0, 60_000), "places of a level's weights"),
         ("trees", "classifier/players/0/levels/0/row_ptr", put(1, 2**40), "places of a level's weights"),
         ("trees", "classifier/players/0/levels/0/feature_ptr", put(-1, 0), "places of a level's weights"),

@@ -540,6 +540,10 @@ def y_file(tmp_path):
         ({"indptr": np.array([0, 1, 2**40])}, "not a sound .npz matrix"),
         ({"indptr": np.array([-1, 1, 2])}, "not a sound .npz matrix"),
         ({"indptr": np.zeros((3, 1), np.int32)}, "not a sound .npz matrix"),
+        (
+            {"indptr": np.array([0, 1, -(2**31), -1, 2], np.int32), "shape": np.array([4, 3])},
+            "not a sound .npz matrix.*the pointers run from -2147483648",
+        ),
     ],
 )
 def test_bad_npz(tmp_path, y_file, refused, change, message):

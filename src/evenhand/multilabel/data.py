@@ -236,6 +236,32 @@ def as_label_matrix(Y: Any) -> sparse.csr_array[Any]:
     return ones
 
 
+def check_pointers(indptr: npt.NDArray[Any], n_stored: int) -> None:
+    """Refuse row pointers that lead out of what is stored.
+
+    SciPy's full check looks at their differences, which wrap round where a pointer is far below 0.
+
+    Parameters
+    ----------
+    indptr : ndarray of int
+    n_stored : int
+
+    Raises
+    ------
+    ValueError
+
+    Examples
+    --------
+    >>> check_pointers(np.array([0, 2, -(2**31), -1, 3], np.int32), 3)
+    Traceback (most recent call last):
+    ...
+    ValueError: the pointers run from -2147483648 to 3, but 3 values are stored
+    """
+    low, high = int(indptr.min(initial=0)), int(indptr.max(initial=0))
+    if low < 0 or high > n_stored:
+        raise ValueError(f"the pointers run from {low} to {high}, but {n_stored} values are stored")
+
+
 def _as_features(X: Any, source: str) -> Features:
     if sparse.issparse(X):
         return _as_sparse(X, source)

@@ -29,6 +29,7 @@ from safetensors import SafetensorError, safe_open
 from scipy import sparse
 
 from evenhand import __version__
+from evenhand.multilabel.data import check_pointers
 from evenhand.strict_json import each_once
 
 _Sparse = TypeVar("_Sparse", "sparse.csr_array[Any]", "sparse.csc_array[Any]")
@@ -274,6 +275,7 @@ def sparse_entry(state: Any, name: str, kind: type[_Sparse]) -> _Sparse:
     indptr = array_entry(part, "indptr", ["int32", "int64"], (None,))
     try:
         matrix = kind((values, indices, indptr), shape=tuple(entry(part, "shape", list)))
+        check_pointers(indptr, len(indices))
         matrix.check_format(full_check=True)
     except (ValueError, TypeError, OverflowError) as error:
         raise FolderError(f"the sparse array {name!r} is damaged: {error}") from error

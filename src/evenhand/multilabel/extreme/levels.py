@@ -101,6 +101,7 @@ class Block:
             len(self.bias) == n_children
             and len(self.row_ends) == len(self.features)
             and ends[-1] == len(self.child) == len(self.value)
+            and ends.min() == 0  # else differences could wrap round
             and (np.diff(ends) >= 0).all()
             and (np.diff(self.features) > 0).all()
             and self.child.max(initial=0) < n_children

@@ -125,7 +125,13 @@ def _level_from(state: Any) -> Level:
 
 
 def _counts_up(pointers: np.ndarray[Any, Any], end: int) -> bool:
-    return bool(len(pointers) and pointers[0] == 0 and pointers[-1] == end and (np.diff(pointers) >= 0).all())
+    return bool(
+        len(pointers)
+        and pointers[0] == 0
+        and pointers[-1] == end
+        and _within(pointers, 0, end + 1)  # else differences could wrap round
+        and (np.diff(pointers) >= 0).all()
+    )
 
 
 def _within(values: np.ndarray[Any, Any], low: int, high: int) -> bool:

@@ -10,7 +10,7 @@ import numpy as np
 from scipy import sparse
 
 from evenhand.gzipped import most_unpacked
-from evenhand.multilabel.data import DataError, MultilabelData, as_label_matrix
+from evenhand.multilabel.data import DataError, MultilabelData, as_label_matrix, check_pointers
 from evenhand.multilabel.readers._files import PathLike, names_from, numbers_as_names
 
 
@@ -78,6 +78,7 @@ def _load(path: PathLike) -> sparse.csr_array[Any]:
         matrix: Any = sparse.load_npz(path)
         if matrix.format in ("csr", "csc", "bsr"):
             # SciPy trusts these indices; a broken file would make it read outside its memory.
+            check_pointers(matrix.indptr, len(matrix.indices))
             matrix.check_format(full_check=True)
         if matrix.dtype.kind not in "biuf":
             raise DataError(f"{path}: the matrix holds {matrix.dtype}, not real numbers; convert it")

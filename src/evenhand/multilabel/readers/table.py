@@ -195,7 +195,9 @@ def _load_csv(path: PathLike, columns: list[str], delimiter: str) -> pl.DataFram
         for name in columns:
             if f"{name}_duplicated_0" in names:  # how polars renames the second of two
                 raise DataError(f"{path}:1: column {name!r} stands twice; rename one")
-        table, ragged = pl.collect_all([scan.select(columns), scan.select(pl.col(names[-1]).is_null().any())])
+        # One after the other: polars 2.1's collect_all hangs at some bad files, one time in thousands.
+        table = scan.select(columns).collect()
+        ragged = scan.select(pl.col(names[-1]).is_null().any()).collect()
     except _FAULTS as error:
         _csv_rows(path, delimiter)
         hint = "a field with a double quote in it has to stand in double quotes, with its own ones doubled"
