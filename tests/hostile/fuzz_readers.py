@@ -44,7 +44,7 @@ with atheris.instrument_imports(
     from evenhand.multilabel.model_io import Model, load_model, save_model
     from evenhand.multilabel.readers import read
     from evenhand.multilabel.storage import FolderError
-    from evenhand.multilabel.views import TextViews
+    from evenhand.multilabel.text_views import TextViews
 
 FOLDER = Path(tempfile.mkdtemp(prefix="evenhand-fuzz-"))
 SEEDS = FOLDER / "seeds"
