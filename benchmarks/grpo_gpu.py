@@ -336,7 +336,10 @@ def _run_until(call: Sequence[str], part: Path, cpu: bool, deadline: Deadline) -
 
 
 def _count_lines(path: Path) -> int:
-    return path.read_bytes().count(b"\n") if path.exists() else 0
+    try:
+        return path.read_bytes().count(b"\n")
+    except FileNotFoundError:  # not there yet, or renamed since it is complete
+        return 0
 
 
 def accuracy_of(answers: Sequence[Mapping[str, Any]]) -> float:
