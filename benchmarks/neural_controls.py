@@ -201,7 +201,8 @@ def _replaced(loss: str | None, values: Configuration, *, even_rarity: bool) -> 
 
 def measure(model: LabelSetPredictor, data: MultilabelData, train: MultilabelData) -> Figures:
     """All figures that are defined; which labels are rare says the training part."""
-    scores, found = model.predict_proba(data.X), {}
+    scores = model.predict_proba(data.X)
+    found: Figures = {}
     for decoder in ("micro", "macro_f1"):
         sets = model.predict(data.X, decoder=decoder)
         report = dict(evaluate(data.Y, scores, sets, train.label_counts(), train.n_instances).rows())
@@ -258,7 +259,7 @@ class Grid:
         is_new = not file.exists()
         result = once(file, lambda: run(data, method, configuration, seed))
         if is_new:
-            self.console.log(f"{data.name}: {method}, {values}, seed {seed} ({result['seconds']:.1f} s)")
+            self.console.print(f"{data.name}: {method}, {values}, seed {seed} ({result['seconds']:.1f} s)")
         return result
 
 
@@ -270,8 +271,7 @@ def show(name: str, results: Mapping[str, Sequence[Mapping[str, Any]]], console:
         table.add_column(column)
     for method, found in results.items():
         values = np.array([[one["figures"][column] for column in columns] for one in found])
-        spread = values.std(0, ddof=1) if len(found) > 1 else np.zeros(len(columns))
-        cells = [f"{mean:.1f} ± {sd:.1f}" for mean, sd in zip(values.mean(0), spread)]
+        cells = [_mean_and_spread(column) for column in values.T]
         epochs, seconds = (np.median([one[what] for one in found]) for what in ("epochs", "seconds"))
         chosen = ", ".join(f"{name} {value:g}" for name, value in found[0]["configuration"].items())
         table.add_row(method, *cells, f"{epochs:.0f}", f"{seconds:.1f}", chosen)
@@ -310,6 +310,11 @@ def show_counts(by_data: Mapping[str, Mapping[str, Sequence[Mapping[str, Any]]]]
     console.print(table)
 
 
+def _mean_and_spread(values: npt.NDArray[Any]) -> str:
+    spread = f" ± {values.std(ddof=1):.1f}" if len(values) > 1 else ""
+    return f"{values.mean():.1f}{spread}"
+
+
 def _differences(results: Mapping[str, Sequence[Mapping[str, Any]]], method: str, column: str) -> list[float]:
     return [
         ours["figures"][column] - theirs["figures"][column]
@@ -333,7 +338,7 @@ def main() -> None:
     if GAME not in given.methods:
         parser.error(f"the methods are compared with {GAME!r}, so it must be among them")
     torch.set_num_threads(given.threads)
-    progress = Console(stderr=True, width=110)
+    progress = Console(stderr=True)
     grid = (
         Grid(given.folder, given.methods, given.out / "quick", given.seeds, 2, 2, progress)
         if given.quick
