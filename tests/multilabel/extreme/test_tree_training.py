@@ -4,7 +4,6 @@ from scipy import sparse
 from sklearn.svm import LinearSVC
 
 from evenhand.multilabel.datasets import make_long_tail
-from evenhand.multilabel.extreme import training
 from evenhand.multilabel.extreme.label_tree import build_label_tree
 from evenhand.multilabel.extreme.levels import descend
 from evenhand.multilabel.extreme.node import TreeSettings
@@ -132,24 +131,6 @@ def test_the_number_of_threads_does_not_matter(data):
         assert all(np.array_equal(x, y) for x, y in zip(a.parts, b.parts))
     for a, b in zip(search(one, X, beam=3, last=5), search(one, X, beam=3, last=5, n_jobs=3)):
         assert np.array_equal(a, b)
-
-
-def test_large_nodes_are_shared_out_among_threads_without_a_trace(monkeypatch):
-    made = make_long_tail(500, 150, 200, seed=2)
-    X, Y = sparse.csr_array(made.X), sparse.csr_array(made.Y)
-    X.sort_indices()
-    tree = build_label_tree(X, Y, leaf_size=150)
-    assert len(tree.children) == 1  # a root with 150 children
-    sizes, real = [], training.NodeProblem.solve
-
-    def solve(problem):
-        sizes.append(problem.n_children)
-        return real(problem)
-
-    monkeypatch.setattr(training.NodeProblem, "solve", solve)
-    one, two = (train_tree(X, Y, tree, TreeSettings(), n_jobs=n) for n in (1, 2))
-    assert sorted(sizes) == [22, 64, 64, 150]
-    assert all(np.array_equal(x, y) and x.dtype == y.dtype for x, y in zip(one[0].parts, two[0].parts))
 
 
 def test_progress_counts_nodes(data):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -62,27 +62,6 @@ class Block:
             kept.indptr[used + 1].astype(np.int64),
             kept.indices.astype(np.uint16),
             kept.data.astype(np.float32),
-        )
-
-    @classmethod
-    def join(cls, blocks: Sequence[Block]) -> Block:
-        """Blocks of children of one node as one, in this order."""
-        features = np.unique(np.concatenate([block.features for block in blocks]))
-        parts = []
-        for block in blocks:
-            lengths = np.zeros(len(features), np.int64)
-            lengths[np.searchsorted(features, block.features)] = np.diff(block.row_ends, prepend=0)
-            indptr = np.append(0, np.cumsum(lengths))
-            shape = (len(features), len(block.bias))
-            parts.append(sparse.csr_array((block.value, block.child.astype(np.int32), indptr), shape=shape))
-        kept = sparse.csr_array(sparse.hstack(parts))
-        kept.sort_indices()
-        return cls(
-            np.concatenate([block.bias for block in blocks]),
-            features,
-            kept.indptr[1:].astype(np.int64),
-            kept.indices.astype(np.uint16),
-            kept.data,
         )
 
     def fits(self, n_children: int) -> bool:

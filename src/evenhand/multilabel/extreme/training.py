@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from joblib import Parallel, delayed, effective_n_jobs
+from joblib import Parallel, delayed
 from scipy import sparse
 
 from evenhand.multilabel.extreme.checkpoint import BlockStore
@@ -17,11 +16,8 @@ from evenhand.multilabel.extreme.label_tree import LabelTree
 from evenhand.multilabel.extreme.levels import Block, Level, descend
 from evenhand.multilabel.extreme.node import NodeProblem, TreeSettings
 from evenhand.multilabel.extreme.workers import solve_all
-from evenhand.multilabel.solver import LABELS_PER_BLOCK
 
 IntArray = npt.NDArray[np.int64]
-
-_NODES_A_WORKER = 4  # of fewer, the last ones to be solved keep some workers waiting
 
 ROWS_PER_SEARCH = 4096  # instances that a thread takes down the tree at a time
 
@@ -135,14 +131,6 @@ def search(
     return np.concatenate(nodes), np.concatenate(scores)
 
 
-class Piece(NamedTuple):
-    """Some children of a node, numbered within their level."""
-
-    node: int
-    first: int
-    last: int
-
-
 @dataclass(frozen=True)
 class _LevelProblems:
     """What the problems of a level's nodes are cut from."""
@@ -166,22 +154,10 @@ class _LevelProblems:
             found[self.reached.indices[self.reached.indptr[node] : self.reached.indptr[node + 1]]] = True
         return np.flatnonzero(found)
 
-    def problem(self, piece: Piece) -> NodeProblem:
-        mine = slice(piece.first, piece.last)
-        prior = None if self.prior is None else self.prior.block(piece.node)
-        judged = self.judged(piece.node)
-        return NodeProblem.of(self.features, judged, self.payoffs[:, mine], self.settings, prior)
-
-    def pieces(self, nodes: Sequence[int], n_workers: int) -> Iterator[Piece]:
-        """The nodes, or parts of them where these are too few to keep all workers busy.
-
-        A node's children are solved in blocks of `LABELS_PER_BLOCK` all the same, so the result is the same.
-        """
-        split = self.prior is None and n_workers > 1 and len(nodes) < _NODES_A_WORKER * n_workers
-        for node in nodes:
-            first, last = self.children[[node, node + 1]].tolist()
-            step = LABELS_PER_BLOCK if split else last - first
-            yield from (Piece(node, at, min(at + step, last)) for at in range(first, last, step))
+    def problem(self, node: int) -> NodeProblem:
+        mine = slice(self.children[node], self.children[node + 1])
+        prior = None if self.prior is None else self.prior.block(node)
+        return NodeProblem.of(self.features, self.judged(node), self.payoffs[:, mine], self.settings, prior)
 
 
 def _blocks(
@@ -198,16 +174,7 @@ def _blocks(
             waiting.append(node)
         else:
             yield node, known
-    pieces = list(level.pieces(waiting, effective_n_jobs(n_jobs)))
-    missing = Counter(piece.node for piece in pieces)
-    solved: dict[int, dict[int, Block]] = {node: {} for node in waiting}
-    for piece, part in solve_all(pieces, level.problem, n_jobs=n_jobs):
-        node, parts = piece.node, solved[piece.node]
-        parts[piece.first] = part
-        if len(parts) < missing[node]:
-            continue
-        block = part if len(parts) == 1 else Block.join([parts[first] for first in sorted(parts)])
-        del solved[node]
+    for node, block in solve_all(waiting, level.problem, n_jobs=n_jobs):
         if store is not None:
             store.write(at, node, block)
         yield node, block

@@ -2,37 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures.process import BrokenProcessPool
-from typing import TypeVar
 
 from joblib import Parallel, delayed
 
 from evenhand.multilabel.extreme.levels import Block
 from evenhand.multilabel.extreme.node import NodeProblem
 
-Name = TypeVar("Name", bound=Hashable)
-
 _ATTEMPTS = 5  # at all problems, should workers die
 
 
 def solve_all(
-    names: Sequence[Name], problem: Callable[[Name], NodeProblem], *, n_jobs: int | None
-) -> Iterator[tuple[Name, Block]]:
+    numbers: Sequence[int], problem: Callable[[int], NodeProblem], *, n_jobs: int | None
+) -> Iterator[tuple[int, Block]]:
     """Solve problems, in whatever order they come to an end.
 
     Parameters
     ----------
-    names : sequence
-        One a problem.
+    numbers : sequence of int
     problem : callable
-        Makes the problem of a name when a worker is about to be free.
+        Makes the problem of a number when a worker is about to be free.
     n_jobs : int, optional
         Workers: threads, unless `joblib.parallel_config` chose another engine.
 
     Yields
     ------
-    name
+    number : int
     block : Block
         Each once.
 
@@ -41,20 +37,20 @@ def solve_all(
     BrokenProcessPool
         If processes died five times; once or twice, what they had in hand is given out again.
     """
-    waiting = dict.fromkeys(names)
+    waiting = dict.fromkeys(numbers)
     for attempt in range(1, _ATTEMPTS + 1):
-        jobs = (delayed(_solve)(name, problem(name)) for name in list(waiting))
+        jobs = (delayed(_solve)(number, problem(number)) for number in list(waiting))
         try:
-            for name, block in Parallel(n_jobs=n_jobs, prefer="threads", return_as="generator_unordered")(
+            for number, block in Parallel(n_jobs=n_jobs, prefer="threads", return_as="generator_unordered")(
                 jobs
             ):
-                del waiting[name]
-                yield name, block
+                del waiting[number]
+                yield number, block
             return
         except BrokenProcessPool:
             if attempt == _ATTEMPTS:
                 raise
 
 
-def _solve(name: Name, problem: NodeProblem) -> tuple[Name, Block]:
-    return name, problem.solve()
+def _solve(number: int, problem: NodeProblem) -> tuple[int, Block]:
+    return number, problem.solve()
