@@ -98,6 +98,14 @@ def test_what_there_is_not_is_refused(runs, tmp_path, options, message):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_records_that_are_no_numbers_are_refused(tmp_path):
+    run = Run.start(tmp_path / "run", "game", "tags", 0)
+    run.log({"step": 0, "map": "high"})
+    run.finish({"mAP": 1.0})
+    with pytest.raises(RunError, match="run: the record 'map' is 'high', not a number"):
+        write_report([run], tmp_path / "p.html", title="T")
+
+
 def test_one_data_set_is_spoken_of_as_one(runs, tmp_path):
     for name, said in (
         ("tags", "above by the 95 % interval, and after Holm's correction over 2."),

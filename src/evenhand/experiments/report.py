@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -316,23 +317,38 @@ def _curves(results: Results, data: str, drawn: Sequence[str]) -> list[Plot]:
         return []
     plots = []
     for curve in (name for name in drawn if name in known):
-        at = sorted(
-            {line[counted] for lines in records.values() for line in lines if line.get(curve) is not None}
-        )
+        points = {
+            id(run): _points(run, records[id(run)], counted, curve)
+            for run in results.runs
+            if run.data == data
+        }
+        at = sorted({place for found in points.values() for place in found})
         if len(at) < 2:
             continue  # no curve
 
-        def series(method: str, curve: str = curve, at: list[float] = at) -> Floats:
-            seeds = []
-            for run in results.of(data, method):
-                found = {line[counted]: line.get(curve) for line in records[id(run)]}
-                values = [found.get(place) for place in at]
-                seeds.append([np.nan if value is None else float(value) for value in values])
+        def series(
+            method: str, points: dict[int, dict[float, float]] = points, at: list[float] = at
+        ) -> Floats:
+            seeds = [[points[id(run)].get(place, np.nan) for place in at] for run in results.of(data, method)]
             return np.array(seeds, dtype=np.float64).reshape(len(seeds), len(at))
 
         caption = CURVES.get(curve, f"{curve}.")
         plots.append(_plot(results, data, caption, counted, np.array(at, float), series))
     return plots
+
+
+def _points(run: Run, lines: Sequence[Mapping[str, Any]], counted: str, curve: str) -> dict[float, float]:
+    """A record by step, where it is known."""
+    found = {}
+    for line in lines:
+        at, value = line.get(counted), line.get(curve)
+        if at is None or value is None:
+            continue
+        for name, one in ((counted, at), (curve, value)):
+            if isinstance(one, bool) or not isinstance(one, int | float):
+                raise RunError(f"{run.folder}: the record {name!r} is {one!r:.80}, not a number")
+        found[float(at)] = float(value)
+    return found
 
 
 def _plot(
