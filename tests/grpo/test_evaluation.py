@@ -14,11 +14,17 @@ from evenhand.grpo.evaluation import (
     average_interval,
     differences,
     majority_at_k,
-    mean_interval,
-    paired_difference,
     pass_at_k,
     score_problems,
 )
+
+
+def mean_interval(values, **options):
+    return average_interval([values], **options)
+
+
+def paired_difference(first, second):
+    return average_interval([differences(first, second)])
 
 
 def outcome(problem="a", sample=0, answer="1", correct=False):

@@ -248,15 +248,16 @@ def _majority_of(problem: str, samples: Sequence[Outcome], k: int) -> float:
         raise OutcomesError(f"problem {problem!r}: {error}") from error
 
 
-def mean_interval(
-    values: Mapping[str, float], *, confidence: float = 0.95, resamples: int = 9999, seed: int = 0
+def average_interval(
+    sets: Sequence[Mapping[str, float]], *, confidence: float = 0.95, resamples: int = 9999, seed: int = 0
 ) -> Interval:
-    """The mean over problems with a bootstrap interval that resamples problems.
+    """The mean of the means of one or several sets of problems, with a bootstrap interval over problems.
 
     Parameters
     ----------
-    values : mapping of str to float
-        One value a problem, as `score_problems` gives them.
+    sets : sequence of mapping of str to float
+        For each set, one value a problem: scores, as `score_problems` gives them, or `differences` of two
+        runs. All sets weigh the same, whatever their sizes.
     confidence : float, default=0.95
     resamples : int, default=9999
     seed : int, default=0
@@ -268,49 +269,19 @@ def mean_interval(
     Raises
     ------
     ValueError
-        If there are fewer than two problems, or a value is not finite.
+        If there is no set, one has fewer than two problems, or a value is not finite.
 
     Notes
     -----
-    `scipy.stats.bootstrap`, BCa. It is about the choice of problems and says nothing about training seeds.
-    Where all values are the same the interval is that point, which claims too much for few problems.
+    `scipy.stats.bootstrap`, BCa; problems are resampled within their set. It is about the choice of problems
+    and says nothing about training seeds. Where all values are the same the interval is that point, which
+    claims too much for few problems.
 
     Examples
     --------
-    >>> interval = mean_interval({"a": 0.0, "b": 1.0, "c": 0.5, "d": 1.0}, seed=1)
+    >>> interval = average_interval([{"a": 0.0, "b": 1.0, "c": 0.5, "d": 1.0}], seed=1)
     >>> interval.estimate, interval.low < 0.625 < interval.high
     (0.625, True)
-    """
-    return average_interval([values], confidence=confidence, resamples=resamples, seed=seed)
-
-
-def average_interval(
-    sets: Sequence[Mapping[str, float]], *, confidence: float = 0.95, resamples: int = 9999, seed: int = 0
-) -> Interval:
-    """The mean of the means of several sets of problems, whatever their sizes.
-
-    Parameters
-    ----------
-    sets : sequence of mapping of str to float
-        For each set, one value a problem: scores, or differences of two runs.
-    confidence, resamples, seed
-        As for `mean_interval`.
-
-    Returns
-    -------
-    Interval
-
-    Raises
-    ------
-    ValueError
-        If there is no set, or as for `mean_interval`.
-
-    Notes
-    -----
-    Problems are resampled within their set.
-
-    Examples
-    --------
     >>> average_interval([{"a": 0.0, "b": 1.0}, {"c": 1.0, "d": 1.0, "e": 1.0}]).estimate
     0.75
     """
@@ -349,42 +320,6 @@ def _checked(values: Mapping[str, float]) -> Floats:
 
 def _mean_of_means(*samples: Floats, axis: int) -> Any:
     return np.mean([np.mean(sample, axis=axis) for sample in samples], axis=0)
-
-
-def paired_difference(
-    first: Mapping[str, float],
-    second: Mapping[str, float],
-    *,
-    confidence: float = 0.95,
-    resamples: int = 9999,
-    seed: int = 0,
-) -> Interval:
-    """How much the second of two runs over the same problems is better: the mean of second − first.
-
-    Parameters
-    ----------
-    first, second : mapping of str to float
-        One value a problem, in any order.
-    confidence, resamples, seed
-        As for `mean_interval`.
-
-    Returns
-    -------
-    Interval
-        Of the difference: problems are resampled with both their values, so what makes a problem hard for
-        both runs falls out.
-
-    Raises
-    ------
-    ValueError
-        If a problem is in one run only (it is named), or as for `mean_interval`.
-
-    Examples
-    --------
-    >>> paired_difference({"a": 0.2, "b": 0.5}, {"b": 1.0, "a": 0.7}).estimate
-    0.5
-    """
-    return mean_interval(differences(first, second), confidence=confidence, resamples=resamples, seed=seed)
 
 
 def differences(first: Mapping[str, float], second: Mapping[str, float]) -> dict[str, float]:
