@@ -1,3 +1,4 @@
+import gzip
 import os
 from pathlib import Path
 
@@ -54,3 +55,16 @@ def tiny_bert(tmp_path_factory):
     )
     transformers.BertModel(config).save_pretrained(place, safe_serialization=True)
     return place
+
+
+@pytest.fixture
+def write(tmp_path):
+    """Write a file into the test's folder (gzipped for .gz) and return its path."""
+
+    def write_file(name, content):
+        content = content if isinstance(content, bytes) else content.encode()
+        path = tmp_path / name
+        path.write_bytes(gzip.compress(content) if name.endswith(".gz") else content)
+        return path
+
+    return write_file

@@ -1,22 +1,8 @@
-import gzip
 import re
 
 import pytest
 
 collect_ignore = ["fuzz_readers.py"]  # a command, which needs atheris
-
-
-@pytest.fixture
-def write(tmp_path):
-    """Write a file into the test's folder (gzipped for .gz) and return its path."""
-
-    def write_file(name, content):
-        content = content if isinstance(content, bytes) else content.encode()
-        path = tmp_path / name
-        path.write_bytes(gzip.compress(content) if name.endswith(".gz") else content)
-        return path
-
-    return write_file
 
 
 @pytest.fixture

@@ -1,21 +1,6 @@
-import gzip
-
 import pytest
 
 from evenhand.multilabel.data import DataError
-
-
-@pytest.fixture
-def write(tmp_path):
-    """Write a file into the test's folder (gzipped for .gz) and return its path."""
-
-    def write_file(name, content):
-        content = content if isinstance(content, bytes) else content.encode()
-        path = tmp_path / name
-        path.write_bytes(gzip.compress(content) if name.endswith(".gz") else content)
-        return path
-
-    return write_file
 
 
 @pytest.fixture
