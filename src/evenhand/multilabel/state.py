@@ -6,21 +6,12 @@ from typing import Any, get_args
 
 import numpy as np
 
-from evenhand.multilabel.decoding import PooledCalibration, decoders_from_states
 from evenhand.multilabel.estimator import CuriosityGameClassifier
 from evenhand.multilabel.fusion import Fusion
 from evenhand.multilabel.game import Space
 from evenhand.multilabel.players import player_from_state
-from evenhand.multilabel.predictions import DecoderName
-from evenhand.multilabel.storage import (
-    FolderError,
-    array_entry,
-    check_size,
-    entry,
-    names_entry,
-    names_state,
-    sizes_entry,
-)
+from evenhand.multilabel.predictor_state import new_predictor, predictor_state, take_decisions, take_labels
+from evenhand.multilabel.storage import FolderError, check_size, entry, names_entry, sizes_entry
 from evenhand.multilabel.training import TrainedTeam
 
 _NOT_OF_THE_MODEL = {"checkpoint"}  # where a training kept its files says nothing about the model
@@ -37,26 +28,15 @@ def classifier_state(classifier: CuriosityGameClassifier) -> dict[str, Any]:
     -------
     dict
     """
-    params = classifier.get_params(deep=False)
-    team, calibration = classifier.team_, classifier.calibration_
-    names = getattr(classifier, "feature_names_in_", None)
+    team = classifier.team_
     return {
-        "params": {name: value for name, value in params.items() if name not in _NOT_OF_THE_MODEL},
-        "classes": names_state(classifier.classes_),
-        "label_counts": classifier.label_counts_.astype(np.int64),
-        "held_out_f1": classifier.held_out_f1_,
-        "n_train": int(classifier.n_train_),
-        "sparse_labels": bool(classifier.sparse_labels_),
-        "views": classifier.views_,
-        "feature_names_in": None if names is None else names_state(names),
+        **predictor_state(classifier, _NOT_OF_THE_MODEL),
         "team": {
             "players": [player.get_state() for player in team.players],
             "fusion": team.fusion.get_state(),
             "space": team.space,
             "history": team.history,
         },
-        "calibration": None if calibration is None else calibration.get_state(),
-        "decoders": {name: decoder.get_state() for name, decoder in classifier.decoders_.items()},
     }
 
 
@@ -76,42 +56,18 @@ def classifier_from(state: dict[str, Any]) -> CuriosityGameClassifier:
     FolderError
         If a part is missing or does not fit the others.
     """
-    classifier = _with_params(entry(state, "params", dict))
-    counts = array_entry(state, "label_counts", ["int64"], (None,))
-    if not len(counts) or (counts < 0).any():
-        raise FolderError("the label counts must be numbers of at least 0; the file is damaged")
-    classifier.label_counts_ = counts
-    classifier.classes_ = names_entry(state, "classes", len(counts))
-    classifier.held_out_f1_ = None
-    if state.get("held_out_f1") is not None:
-        classifier.held_out_f1_ = array_entry(state, "held_out_f1", ["float64"], (len(counts),))
-    classifier.n_train_ = entry(state, "n_train", int)
-    classifier.sparse_labels_ = entry(state, "sparse_labels", bool)
+    params = entry(state, "params", dict)
+    if isinstance(params.get("players"), list):  # JSON has no tuples
+        params = {**params, "players": [tuple(player) for player in params["players"]]}
+    classifier = new_predictor(CuriosityGameClassifier, params, _NOT_OF_THE_MODEL)
+    n_labels = take_labels(classifier, state)
     classifier.views_ = sizes_entry(state, "views")
     classifier.n_features_in_ = sum(classifier.views_.values())
     if entry(state, "feature_names_in", dict, type(None)) is not None:
         names = names_entry(state, "feature_names_in", classifier.n_features_in_)
         classifier.feature_names_in_ = names
-    classifier.team_ = _team_from(entry(state, "team", dict), classifier.views_, len(counts))
-    calibration = entry(state, "calibration", dict, type(None))
-    classifier.calibration_ = None
-    if calibration is not None:
-        classifier.calibration_ = PooledCalibration.from_state(calibration)
-        check_size("the calibration", len(classifier.calibration_.buckets_), len(counts))
-    classifier.decoders_ = decoders_from_states(
-        entry(state, "decoders", dict), get_args(DecoderName), len(counts)
-    )
-    return classifier
-
-
-def _with_params(params: dict[str, Any]) -> CuriosityGameClassifier:
-    known = set(CuriosityGameClassifier().get_params()) - _NOT_OF_THE_MODEL
-    if unknown := sorted(params.keys() - known):
-        raise FolderError(f"this release of evenhand knows no estimator parameter {', '.join(unknown)}")
-    if isinstance(params.get("players"), list):  # JSON has no tuples
-        params = {**params, "players": [tuple(player) for player in params["players"]]}
-    classifier = CuriosityGameClassifier(**params)
-    classifier.check_options()
+    classifier.team_ = _team_from(entry(state, "team", dict), classifier.views_, n_labels)
+    take_decisions(classifier, state)
     return classifier
 
 

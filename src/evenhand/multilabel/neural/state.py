@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 
-from evenhand.multilabel.decoding import PooledCalibration, decoders_from_states
 from evenhand.multilabel.neural.checkpoint import load_arrays, module_arrays
 from evenhand.multilabel.neural.encoders import (
     Encoder,
@@ -20,14 +19,12 @@ from evenhand.multilabel.neural.encoders import (
 )
 from evenhand.multilabel.neural.estimator import NeuralGameClassifier
 from evenhand.multilabel.neural.network import TeamNetwork
-from evenhand.multilabel.predictions import DecoderName
+from evenhand.multilabel.predictor_state import new_predictor, predictor_state, take_decisions, take_labels
 from evenhand.multilabel.storage import (
     FolderError,
     array_entry,
-    check_size,
     entry,
     names_entry,
-    names_state,
 )
 
 _NOT_OF_THE_MODEL = {"checkpoint", "log", "device", "encoders"}  # the encoders are kept apart
@@ -46,29 +43,17 @@ def classifier_state(model: NeuralGameClassifier) -> dict[str, Any]:
     -------
     dict
     """
-    params = model.get_params(deep=False)
-    network, calibration = model.network_, model.calibration_
-    names = getattr(model, "feature_names_in_", None)
-    assert calibration is not None
+    network = model.network_
     return {
-        "params": {name: value for name, value in params.items() if name not in _NOT_OF_THE_MODEL},
+        **predictor_state(model, _NOT_OF_THE_MODEL),
         "recipes": _recipes_state(model.encoders),
-        "classes": names_state(model.classes_),
-        "label_counts": model.label_counts_.astype(np.int64),
-        "held_out_f1": model.held_out_f1_,
-        "n_train": int(model.n_train_),
-        "sparse_labels": bool(model.sparse_labels_),
-        "views": model.views_,
         "kinds": model.kinds_,
-        "feature_names_in": None if names is None else names_state(names),
         "encoder_views": list(model.encoder_views_),
         "encoders": [encoder_state(one) for one in _encoders_of(network)],
         "encoder_of": list(network.encoder_of),
         "owners": network.owners.cpu().numpy(),
         "network": module_arrays(network),
         "history": list(model.history_),
-        "calibration": calibration.get_state(),
-        "decoders": {name: decoder.get_state() for name, decoder in model.decoders_.items()},
     }
 
 
@@ -90,17 +75,11 @@ def classifier_from(state: dict[str, Any], encoders: Encoders = None) -> NeuralG
     FolderError
         If a part is missing, does not fit the others, or needs `encoders`.
     """
-    model = _with_params(entry(state, "params", dict))
+    model = new_predictor(NeuralGameClassifier, entry(state, "params", dict), _NOT_OF_THE_MODEL)
     model.encoders = (
         _recipes_from(entry(state, "recipes", dict, type(None))) if encoders is None else encoders
     )
-    counts = array_entry(state, "label_counts", ["int64"], (None,))
-    if not len(counts) or (counts < 0).any():
-        raise FolderError("the label counts must be numbers of at least 0; the file is damaged")
-    model.label_counts_ = counts
-    model.classes_ = names_entry(state, "classes", len(counts))
-    model.held_out_f1_ = array_entry(state, "held_out_f1", ["float64"], (len(counts),))
-    model.n_train_, model.sparse_labels_ = entry(state, "n_train", int), entry(state, "sparse_labels", bool)
+    n_labels = take_labels(model, state)
     model.views_, model.kinds_ = entry(state, "views", dict), entry(state, "kinds", dict)
     if model.views_.keys() != model.kinds_.keys() or not model.views_:
         raise FolderError("the views and their kinds are not of the same names; the file is damaged")
@@ -112,23 +91,12 @@ def classifier_from(state: dict[str, Any], encoders: Encoders = None) -> NeuralG
         raise FolderError(
             f"an encoder reads the view {strange[0]!r}, which there is not; the file is damaged"
         )
-    model.network_ = _network_from(state, model, len(counts))
+    model.network_ = _network_from(state, model, n_labels)
     history = entry(state, "history", list)
     if not all(isinstance(record, dict) for record in history):
         raise FolderError("the history is damaged")
     model.history_ = tuple(history)
-    model.calibration_ = PooledCalibration.from_state(entry(state, "calibration", dict))
-    check_size("the calibration", len(model.calibration_.buckets_), len(counts))
-    model.decoders_ = decoders_from_states(entry(state, "decoders", dict), get_args(DecoderName), len(counts))
-    return model
-
-
-def _with_params(params: dict[str, Any]) -> NeuralGameClassifier:
-    known = set(NeuralGameClassifier().get_params()) - _NOT_OF_THE_MODEL
-    if unknown := sorted(params.keys() - known):
-        raise FolderError(f"this release of evenhand knows no estimator parameter {', '.join(unknown)}")
-    model = NeuralGameClassifier(**params)
-    model.check_options()
+    take_decisions(model, state)
     return model
 
 
