@@ -7,9 +7,9 @@ A small Llama is trained from scratch to write the tags of a record, "ACK" behin
 them. It is often wrong, and seldom names a rare tag. Then it is trained on by λ-GRPO. The responses of a
 prompt's group are the players of the curiosity game: each is paid the F1 of its own list and, for each true
 tag that it names, ρ_c (α + β d_c), ρ being the tag's rarity and d the response's disagreement with the rest
-of its group. With α = β = 0 it is plain accuracy, the control. Each policy is then asked 16 times a record;
-how often it names a tag is the tag's probability, and `evenhand.multilabel.metrics` measures it as it would a
-classifier.
+of its group. With α = β = 0 it is plain accuracy, the control; β = 0 leaves out disagreement. Each policy is
+then asked 16 times a record; how often it names a tag is the tag's probability, and
+`evenhand.multilabel.metrics` measures it as it would a classifier.
 
 What it leaves out: a real model (give `LambdaGRPOTrainer` yours; `tag_rewards` stays as it is, as long as a
 group is on one process), and enough seeds to decide anything.
@@ -41,7 +41,8 @@ from evenhand.multilabel.metrics import evaluate
 TAGS = string.ascii_uppercase[:16]  # the 16 tags, the commonest first
 WORDS = string.ascii_lowercase
 GROUP, PROMPTS, STEPS = 8, 16, 40
-REWARDS = {"accuracy alone": (0.0, 0.0), "with curiosity": (1.0, 1.0)}  # α and β
+PLAIN = "accuracy alone"
+REWARDS = {PLAIN: (0.0, 0.0), "and rarity (β = 0)": (1.0, 0.0), "and disagreement": (1.0, 1.0)}  # α and β
 
 
 class Records:
@@ -256,10 +257,10 @@ def main() -> None:
         table.add_column(column, justify="right" if column else "left")
     for name, found in rows.items():
         table.add_row(name, *(f"{np.mean([one[figure] for one in found]):.1f}" for figure in figures))
-    curious, plain = rows["with curiosity"], rows["accuracy alone"]
-    gains = [[a[figure] - b[figure] for a, b in zip(curious, plain)] for figure in figures]
-    table.add_row("curiosity's gain", *map(show_interval, gains))
-    Console(width=110).print(table)
+    for name in list(REWARDS)[1:]:
+        gains = [[a[figure] - b[figure] for a, b in zip(rows[name], rows[PLAIN])] for figure in figures]
+        table.add_row(f"{name}: gain over {PLAIN}", *map(show_interval, gains))
+    Console(width=130).print(table)
 
 
 if __name__ == "__main__":

@@ -98,6 +98,6 @@ def test_the_two_systems_work_in_one_example(tmp_path: Path) -> None:
         timeout=300,
     )
     assert run.returncode == 0, run.stderr
-    for row in ("before", "accuracy alone", "with curiosity", "curiosity's gain"):
+    for row in ("before", "accuracy alone", "and rarity", "and disagreement: gain over"):
         assert row in run.stdout
     assert list(tmp_path.iterdir()) == []
