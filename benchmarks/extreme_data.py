@@ -12,7 +12,6 @@ from evenhand.multilabel.data import MultilabelData
 from evenhand.multilabel.datasets import debian_depends, debian_split, debian_tags, protein_functions
 
 
-
 def protein_functions_fifth() -> MultilabelData:
     """Every fifth sequence, for what would take hours with all of them."""
     data = protein_functions()

@@ -67,7 +67,9 @@ def fine_tune(run: Run) -> Mapping[str, float]:
     given = run.config
     parts = debian_split(debian_tags(), seed=run.seed)
     if given["limit"] is not None:
-        parts = {name: part.take(range(min(given["limit"], part.n_instances))) for name, part in parts.items()}
+        parts = {
+            name: part.take(range(min(given["limit"], part.n_instances))) for name, part in parts.items()
+        }
     train, test = parts["train"], parts["test"]
     checkpoint = run.folder / "checkpoint"
     model = NeuralGameClassifier(
