@@ -88,6 +88,16 @@ def test_a_gradient_that_is_not_finite_is_refused_and_dropped(gradient: float) -
     assert float(preference.value) == 1.5
 
 
+def test_it_climbs_another_signal_instead_and_still_answers_its_gradient() -> None:
+    preference = LearnablePreference(start=1.0, learning_rate=0.5, pull=0.2)
+    preference.accumulate(7.0)
+    assert float(preference.step(torch.tensor(-0.4, dtype=torch.float64))) == 7.0
+    assert float(preference.value) == pytest.approx(1.0 + 0.5 * (-0.4 - 0.2))
+    with pytest.raises(ValueError, match=r"what λ was to climb is nan; λ stays at 0\.7"):
+        preference.step(torch.tensor(math.nan))
+    assert float(preference.value) == pytest.approx(0.7)
+
+
 def test_its_state_survives_json_to_the_bit() -> None:
     before = LearnablePreference("power", learning_rate=0.37, bounds=(-1.1, 2.0))
     before.accumulate(1 / 3)

@@ -8,7 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from accelerate.utils import DistributedType
 from peft import LoraConfig
+from transformers import TrainerCallback
 from trl import GRPOTrainer, TrlParser
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -305,6 +307,154 @@ def test_cispo_takes_the_weights_of_a_fixed_lambda(tmp_path):
     assert largest_difference(run(**fixed, lambda_start=3.0), stock) > 1e-4
 
 
+# Look-ahead
+
+LOOK_AHEAD = {"lambda_signal": "look_ahead", "loss_type": "power"}
+
+
+class LambdaAtStep(TrainerCallback):
+    """Sets λ before a step."""
+
+    trainer = None
+
+    def __init__(self, at, value):
+        self.at, self.value = at, value
+
+    def on_step_begin(self, args, state, control, **_):
+        if state.global_step == self.at:
+            preference = self.trainer.preference
+            preference.load_state_dict(preference.state_dict() | {"value": self.value})
+
+
+def run_with_lambda_set(folder, lam, **options):
+    """λ is set for the second step, which AdamW takes with moments of the first."""
+    args = tiny.make_config(folder, lambda_fixed=True, **LOOK_AHEAD, **options)
+    setter = LambdaAtStep(1, lam)
+    parts = {"model": tiny.make_model(torch.float64), "train_dataset": tiny.make_dataset(24)}
+    setter.trainer = tiny.make_trainer(args, callbacks=[setter], **parts)
+    setter.trainer.train()
+    return setter.trainer
+
+
+@pytest.mark.parametrize("optim", ["sgd", "adamw_torch"])
+@pytest.mark.parametrize("max_grad_norm", [0.0, 0.1])
+def test_look_ahead_is_the_slope_of_the_next_batch_s_reward(tmp_path, optim, max_grad_norm):
+    """The policy's likelihood of the third batch, by the advantages, after a second step under λ ± h."""
+    options = {
+        "optim": optim,
+        "max_grad_norm": max_grad_norm,
+        "learning_rate": {"sgd": 0.1, "adamw_torch": 1e-3}[optim],
+    }
+    lam, h = 0.5, 2.0**-7  # λ and f are float32 in a trainer, and AdamW's second step bends: hence 5 %
+    trainer = run_with_lambda_set(tmp_path, lam, max_steps=3, **options)
+    assert min(logged(trainer, "grad_norm")) > max_grad_norm
+    rows = responses(trainer, 24)[0][2 * 8 * GROUP :]
+    advantages = advantages_of(trainer, rows).ravel()
+    n_tokens = sum(len(completion) for _, completion in rows)
+
+    def reward_after(at):
+        model = run_with_lambda_set(tmp_path, at, max_steps=2, **options).model
+        total = 0.0
+        for (prompt, completion), advantage in zip(rows, advantages):
+            logits = model(torch.tensor([prompt + completion])).logits[0, len(prompt) - 1 : -1]
+            logps = logits.log_softmax(-1)[range(len(completion)), completion]
+            total += advantage * logps.sum().item()
+        return total / n_tokens
+
+    slope = (reward_after(lam + h) - reward_after(lam - h)) / (2 * h)
+    assert logged(trainer, "preference/look_ahead")[0] == 0.0
+    assert logged(trainer, "preference/look_ahead")[2] == pytest.approx(slope, rel=0.05)
+    assert abs(logged(trainer, "preference/look_ahead_cosine")[2]) > 0.01
+
+
+def test_lambda_climbs_the_cosine_within_its_bounds_and_nothing_else_changes(tmp_path):
+    options = LOOK_AHEAD | {"max_steps": 3, "lambda_bounds": [-0.5, 0.5], "lambda_learning_rate": 0.2}
+    trainer, gradients = tiny.train(tiny.make_config(tmp_path, **options))
+    lambdas = [*logged(trainer, "preference/lambda"), float(trainer.preference.value)]
+    cosines = logged(trainer, "preference/look_ahead_cosine")
+    assert lambdas[1:] == pytest.approx([lam + 0.2 * c for lam, c in zip(lambdas, cosines)], rel=1e-6)
+    assert lambdas[3] != 0.0
+    surrogate, others = tiny.train(tiny.make_config(tmp_path, **options | {"lambda_signal": "surrogate"}))
+    assert logged(trainer, "preference/gradient")[0] == logged(surrogate, "preference/gradient")[0] != 0.0
+    assert largest_difference(gradients.steps[0], others.steps[0]) == 0.0
+    assert surrogate.look_ahead is None
+    bound, _ = tiny.train(tiny.make_config(tmp_path, **options | {"lambda_learning_rate": 1e6}))
+    assert abs(float(bound.preference.value)) == 0.5
+
+
+def test_look_ahead_does_not_depend_on_how_the_batch_is_split(tmp_path):
+    options = LOOK_AHEAD | {"max_steps": 3, "lambda_start": 0.5}
+    whole = record(*tiny.train(tiny.make_config(tmp_path, **options)))
+    split = record(*tiny.train(tiny.make_config(tmp_path, **options, **LAYOUT_4X16)))
+    assert abs(whole["2 look-ahead"]) > 1e-4
+    assert largest_difference(whole, split) < 1e-6
+
+
+def test_look_ahead_of_lora_keeps_what_it_trains_and_no_more(tmp_path):
+    def run(**options):
+        torch.manual_seed(1)
+        args = tiny.make_config(tmp_path, **LOOK_AHEAD, max_steps=3, **options)
+        return tiny.train(args, peft_config=LORA)
+
+    trainer, gradients = run()
+    kept = trainer.look_ahead.state_dict()
+    assert kept.keys() == {n for n, p in trainer.model.named_parameters() if p.requires_grad}
+    assert all("lora" in name for name in kept)
+    assert abs(logged(trainer, "preference/look_ahead_cosine")[2]) > 1e-3
+    assert largest_difference(record(trainer, gradients), record(*run(**LAYOUT_4X16))) < 1e-6
+
+
+@pytest.mark.parametrize("options", [{"gradient_checkpointing": True}, {"bf16": True}])
+def test_look_ahead_with_checkpointed_activations_and_in_bf16(tmp_path, options):
+    def cosines(**more):
+        trainer, _ = tiny.train(tiny.make_config(tmp_path, **LOOK_AHEAD, max_steps=3, **more))
+        return logged(trainer, "preference/look_ahead_cosine")
+
+    assert cosines(**options) == pytest.approx(cosines(), rel=1e-5 if "bf16" not in options else 0.1)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"lambda_signal": "reward"}, "lambda_signal .*surrogate, look_ahead"),
+        ({"lambda_group_by": "micro_batch"}, "lambda_group_by='micro_batch' cannot go"),
+        ({"lambda_base_loss": "cispo", "lambda_fixed": True}, "lambda_base_loss='cispo' cannot go"),
+        ({"num_iterations": 2}, "num_iterations=2 cannot go"),
+        ({"torch_compile": True}, "torch_compile=True cannot go"),
+        (
+            {"gradient_checkpointing": True, "gradient_checkpointing_kwargs": {"use_reentrant": True}},
+            "use_reentrant cannot go",
+        ),
+    ],
+)
+def test_what_look_ahead_cannot_go_with_is_refused(tmp_path, options, message):
+    with pytest.raises(ValueError, match=message):
+        tiny.make_config(tmp_path, **LOOK_AHEAD | options)
+
+
+def test_an_optimiser_that_look_ahead_cannot_differentiate_is_refused_before_training(tmp_path):
+    def never(**_):
+        raise AssertionError("generated")
+
+    for args, parts in (
+        (tiny.make_config(tmp_path, **LOOK_AHEAD, optim="adafactor"), {}),
+        (tiny.make_config(tmp_path, **LOOK_AHEAD), {"model": (model := tiny.make_model())}),
+    ):
+        if parts:
+            optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+            parts["optimizers"] = (optimizer, torch.optim.lr_scheduler.ConstantLR(optimizer))
+        trainer = tiny.make_trainer(args, reward_funcs=never, **parts)
+        with pytest.raises(ValueError, match="look-ahead cannot differentiate"):
+            trainer.train()
+
+
+def test_sharded_training_is_refused_with_look_ahead(tmp_path, monkeypatch):
+    trainer = tiny.make_trainer(tiny.make_config(tmp_path, **LOOK_AHEAD))
+    monkeypatch.setattr(trainer.accelerator.state, "distributed_type", DistributedType.FSDP)
+    with pytest.raises(ValueError, match="FSDP cannot go with lambda_signal='look_ahead'"):
+        trainer._make_look_ahead()
+
+
 # Checkpoints
 
 
@@ -320,7 +470,7 @@ def sampled(folder, **options):
     )
 
 
-@pytest.mark.parametrize("options", [{}, LAYOUT_4X16 | {"num_iterations": 2}])
+@pytest.mark.parametrize("options", [{}, LAYOUT_4X16 | {"num_iterations": 2}, LOOK_AHEAD])
 def test_resuming_is_exact_to_the_bit(tmp_path, options):
     straight = tiny.make_trainer(sampled(tmp_path / "straight", **options), LambdaGRPOTrainer)
     straight.train()
@@ -332,8 +482,9 @@ def test_resuming_is_exact_to_the_bit(tmp_path, options):
     assert resumed.preference.state_dict() == straight.preference.state_dict()
     assert largest_difference(weights_of(resumed), weights_of(straight)) == 0.0
     names = ("loss", "preference/lambda", "preference/gradient", "preference/weight_max")
-    for name in names:
+    for name in (*names, "preference/look_ahead"):
         assert logged(resumed, name) == logged(straight, name)
+    assert ("lambda_signal" in options) == (len(logged(straight, "preference/look_ahead")) == 4)
 
 
 def test_lambda_is_no_parameter_of_the_model(tmp_path):
@@ -348,6 +499,7 @@ def test_lambda_is_no_parameter_of_the_model(tmp_path):
         ({"loss_type": "dapo"}, {}, "lambda_state.json is missing.*loss_type='lambda'.*`model`"),
         ({"loss_type": "power"}, {}, "lambda_state.json: .*'power'"),
         ({}, {"lambda_bounds": [-1.0, 1.0]}, "lambda_state.json: .*bounds"),
+        ({"loss_type": "power"}, LOOK_AHEAD, "look_ahead.safetensors is missing.*'surrogate'.*`model`"),
     ],
 )
 def test_a_checkpoint_of_another_run_is_refused(tmp_path, written, resumed, message):
@@ -355,6 +507,16 @@ def test_a_checkpoint_of_another_run_is_refused(tmp_path, written, resumed, mess
     trainer = tiny.make_trainer(tiny.make_config(tmp_path, **resumed))
     with pytest.raises(ValueError, match=message):
         trainer.train(resume_from_checkpoint=str(tmp_path / "checkpoint-1"))
+
+
+def test_a_damaged_last_update_is_named(tmp_path):
+    options = LOOK_AHEAD | {"max_steps": 1, "save_strategy": "steps", "save_steps": 1}
+    tiny.train(tiny.make_config(tmp_path, **options))
+    file = tmp_path / "checkpoint-1" / "look_ahead.safetensors"
+    file.write_bytes(file.read_bytes()[:-8])
+    trainer = tiny.make_trainer(tiny.make_config(tmp_path, **options))
+    with pytest.raises(ValueError, match=r"look_ahead\.safetensors: "):
+        trainer.train(resume_from_checkpoint=str(file.parent))
 
 
 # Options

@@ -56,6 +56,17 @@ def test_two_processes_of_32_have_the_gradients_of_one_of_64(tmp_path):
 
 
 @pytest.mark.slow
+def test_two_processes_look_ahead_as_one_does(tmp_path):
+    options = OPTIONS | {"lambda_signal": "look_ahead", "num_iterations": 1, "optim": "adamw_torch"}
+    options |= {"learning_rate": 1e-2, "max_grad_norm": 0.1}
+    whole = tiny.record(*tiny.train(tiny.make_config(tmp_path, **options)))
+    ranks = run_on_two_ranks(tmp_path, **options, per_device_train_batch_size=32)
+    assert tiny.largest_difference(ranks[0], ranks[1]) == 0.0
+    assert abs(whole["3 look-ahead"]) > 1e-4
+    assert tiny.largest_difference(whole, ranks[0]) < 1e-5
+
+
+@pytest.mark.slow
 def test_groups_that_stand_on_two_processes_are_whole(tmp_path):
     """Four rows on each process and groups of eight: no process ever holds a whole group."""
     options = OPTIONS | {"num_iterations": 1, "max_steps": 2}

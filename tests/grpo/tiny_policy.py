@@ -153,10 +153,12 @@ def logged(trainer: Any, name: str) -> list[float]:
 
 
 def record(trainer: Any, gradients: Gradients) -> dict[str, np.ndarray]:
-    """What must not depend on the layout of the batch: gradients of policy and λ, at each step."""
+    """What must not depend on the layout of the batch: gradients of policy and λ, and look-ahead, by step."""
     out = {f"{i} {name}": g for i, step in enumerate(gradients.steps) for name, g in step.items()}
     for i, g in enumerate(logged(trainer, "preference/gradient")):
         out[f"{i} lambda"] = np.array(g)
+    for i, slope in enumerate(logged(trainer, "preference/look_ahead")):
+        out[f"{i} look-ahead"] = np.array(slope)
     out["lambda at the end"] = np.array(float(trainer.preference.value))
     return out
 

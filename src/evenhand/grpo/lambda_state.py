@@ -1,4 +1,4 @@
-"""λ as a file in a checkpoint's folder, the same for every trainer."""
+"""λ, and what look-ahead keeps of the last update, as files in a checkpoint's folder."""
 
 from __future__ import annotations
 
@@ -6,9 +6,14 @@ import json
 import os
 from pathlib import Path
 
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from evenhand.grpo.look_ahead import LookAhead
 from evenhand.grpo.preference import LearnablePreference
 
 STATE_FILE = "lambda_state.json"
+UPDATE_FILE = "look_ahead.safetensors"
 
 
 def write_state(preference: LearnablePreference, folder: str | Path) -> None:
@@ -63,4 +68,49 @@ def read_state(preference: LearnablePreference, folder: str | Path, *, mend: str
     try:
         preference.load_state_dict(json.loads(path.read_text(encoding="utf-8")))
     except (ValueError, TypeError, RecursionError) as error:  # a field of another type is damage too
+        raise ValueError(f"{path}: {error}") from error
+
+
+def write_last_update(look_ahead: LookAhead, folder: str | Path) -> None:
+    """Write look-ahead's ∂Δθ/∂λ as `look_ahead.safetensors` into a checkpoint's folder, whole or not at all.
+
+    Parameters
+    ----------
+    look_ahead : LookAhead
+        Between steps.
+    folder : str or Path
+        Must exist.
+
+    Raises
+    ------
+    OSError
+        The file cannot be written.
+    """
+    temporary = Path(folder, f".{UPDATE_FILE}.{os.getpid()}")
+    save_file({name: slope.contiguous() for name, slope in look_ahead.state_dict().items()}, temporary)
+    temporary.replace(Path(folder, UPDATE_FILE))
+
+
+def read_last_update(look_ahead: LookAhead, folder: str | Path, *, mend: str) -> None:
+    """Give look-ahead what `write_last_update` left in a checkpoint's folder.
+
+    Parameters
+    ----------
+    look_ahead : LookAhead
+        Of the parameters that were saved.
+    folder : str or Path
+    mend : str
+        What to do where there is no such file; the end of the message.
+
+    Raises
+    ------
+    ValueError
+        The file is missing, damaged, or of other parameters; names it.
+    """
+    path = Path(folder, UPDATE_FILE)
+    if not path.is_file():
+        raise ValueError(f"{path} is missing: {mend}")
+    try:
+        look_ahead.load_state_dict(load_file(path))
+    except (ValueError, SafetensorError) as error:
         raise ValueError(f"{path}: {error}") from error

@@ -105,11 +105,16 @@ class LearnablePreference:
             raise ValueError(f"gradient has shape {tuple(addend.shape)}; give one number, ∂J/∂λ")
         self._gradient = self._gradient.to(addend.device) + addend
 
-    def step(self) -> Tensor:
+    def step(self, instead: Tensor | None = None) -> Tensor:
         """Sum the accumulated gradient over processes, ascend, project to the bounds, and start from 0 again.
 
         Every process of `torch.distributed`'s default group has to call it; all of them then hold the same λ.
         Without `over_processes` nothing is summed.
+
+        Parameters
+        ----------
+        instead : Tensor, shape (), optional
+            What λ climbs in the gradient's stead, the same in all processes (`look_ahead`).
 
         Returns
         -------
@@ -119,8 +124,9 @@ class LearnablePreference:
         Raises
         ------
         ValueError
-            The summed gradient is not finite. It is looked at after the sum, so that all processes stop alike
-            instead of waiting for the one that did; λ is left as it was and the gradient is dropped.
+            The summed gradient is not finite, or `instead` is not. It is looked at after the sum, so that all
+            processes stop alike instead of waiting for the one that did; λ is left as it was and the gradient
+            is dropped.
         """
         gradient = _sum_over_processes(self._gradient) if self.over_processes else self._gradient
         gradient, self._gradient = gradient.cpu(), torch.zeros(())
@@ -129,7 +135,13 @@ class LearnablePreference:
                 f"∂J/∂λ is {gradient.item()}; λ stays at {self._value.item():g}. Look for NaN or infinity in "
                 "the advantages and log-probabilities of this step, in every process"
             )
-        ascent = gradient - self.pull * self._value
+        climbed = gradient if instead is None else instead.cpu().float()
+        if not bool(climbed.isfinite()):
+            raise ValueError(
+                f"what λ was to climb is {climbed.item()}; λ stays at {self._value.item():g}. Look for NaN "
+                "or infinity in the policy's gradients of this step and of the one before"
+            )
+        ascent = climbed - self.pull * self._value
         self._value = (self._value + self.learning_rate * ascent).clamp(*self.bounds)
         return gradient
 

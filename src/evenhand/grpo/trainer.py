@@ -5,7 +5,8 @@ is given its group's bases (h, or |o|/μ) and its own place among them; shufflin
 harm. Just before TRL's loss the advantages are multiplied by the weights f(o_i; λ): the clipped surrogate is
 homogeneous in the advantage, so that this weights the surrogate and leaves the KL term and the entropy bonus
 alone. The loss's derivative by these advantages holds S_i, each response's part of the surrogate, and so,
-with ∂f/∂λ in closed form, ∂J/∂λ.
+with ∂f/∂λ in closed form, ∂J/∂λ. With `lambda_signal="look_ahead"` the gradients of both by the policy are
+gathered as well (`look_ahead`).
 """
 
 import math
@@ -34,7 +35,8 @@ from evenhand.grpo.diagnostics import (
     mean_spread,
 )
 from evenhand.grpo.dynamic_sampling import DynamicSamplingTrainer
-from evenhand.grpo.lambda_state import read_state, write_state
+from evenhand.grpo.lambda_state import read_last_update, read_state, write_last_update, write_state
+from evenhand.grpo.look_ahead import LookAhead, check_optimizer
 from evenhand.grpo.preference import LearnablePreference
 
 logger = get_logger(__name__)
@@ -42,6 +44,7 @@ logger = get_logger(__name__)
 _FORMS = ("lambda", "power")  # weights that have a λ
 _FIXED_SCHEMES = ("delta_l", "balanced")  # weights that have none, and that TRL lacks
 _GROUPINGS = ("prompt", "micro_batch")
+_SIGNALS = ("surrogate", "look_ahead")
 _BASE_LOSSES = ("dapo", "cispo", "vespo")  # TRL's losses that divide by the tokens of the whole batch
 _MOSTLY = 0.9
 
@@ -80,7 +83,8 @@ class LambdaGRPOConfig(GRPOConfig):
             Whether λ stays at `lambda_start` instead of being learned.
         lambda_learning_rate (`float`, *optional*, defaults to `0.1`):
             Learning rate of λ's own SGD (no momentum, no decay). The code of the [λ-GRPO
-            paper](https://huggingface.co/papers/2510.06870) uses 0.01 to 0.1; `"power"` can use 1.
+            paper](https://huggingface.co/papers/2510.06870) uses 0.01 to 0.1; `"power"` can use 1. With
+            `lambda_signal="look_ahead"` it is the most that λ moves in a step.
         lambda_bounds (`list[float]`, *optional*, defaults to `[-3.0, 3.0]`):
             Lowest and highest λ that learning may reach, as in the code of the [λ-GRPO
             paper](https://huggingface.co/papers/2510.06870). λ is projected to them after each step. They do
@@ -95,6 +99,15 @@ class LambdaGRPOConfig(GRPOConfig):
         lambda_clamp (`bool`, *optional*, defaults to `False`):
             Whether h is clamped at 1e-6 from below where `lambda_r` is too large for the group. How many were
             is logged as `preference/clamped_bases`.
+        lambda_signal (`str`, *optional*, defaults to `"surrogate"`):
+            What λ climbs: `"surrogate"`, the policy's own objective, as in the [λ-GRPO
+            paper](https://huggingface.co/papers/2510.06870); or `"look_ahead"`, this project's own, what the
+            last update of the policy did, by way of λ, to the reward of the next batch: the inner product of
+            the next batch's policy gradient, in which no response has a weight, with the derivative by λ of
+            the optimiser's step. λ climbs the cosine of the two, since the inner product's scale is that of
+            gradients times learning rate and differs from run to run. Costs two further backward passes a
+            micro-batch and three float32 numbers a trained parameter (one between steps). Needs torch's AdamW
+            or SGD, `num_iterations=1`, and parameters that are whole on each process (no DeepSpeed, no FSDP).
         lambda_base_loss (`str`, *optional*, defaults to `"dapo"`):
             TRL's loss whose terms get the weights: `"dapo"`, or `"cispo"` or `"vespo"`, which share its
             normalisation, but need `lambda_fixed=True`: their value is no surrogate of the reward that λ
@@ -159,6 +172,13 @@ class LambdaGRPOConfig(GRPOConfig):
             "help": "Whether h is clamped at 1e-6 from below where `lambda_r` is too large for the group."
         },
     )
+    lambda_signal: str = field(
+        default="surrogate",
+        metadata={
+            "help": "What λ climbs: 'surrogate', the policy's own objective, or 'look_ahead', what the last "
+            "update of the policy did, by way of λ, to the reward of the next batch."
+        },
+    )
     lambda_base_loss: str = field(
         default="dapo",
         metadata={
@@ -189,6 +209,7 @@ class LambdaGRPOConfig(GRPOConfig):
         if self.loss_type in _FORMS:
             self._check_lambda()
             self._check_base_loss()
+            self._check_signal()
         if self.loss_type == "lambda":
             self._check_r()
         if self.loss_type == "delta_l" and not 0 <= self.delta_l_exponent < math.inf:
@@ -243,6 +264,54 @@ class LambdaGRPOConfig(GRPOConfig):
                 f"use_liger_kernel=True cannot go with loss_type={self.loss_type!r}: in this version of TRL "
                 "a fused kernel then computes the loss, past the weights. Set use_liger_kernel=False."
             )
+
+    def _check_signal(self) -> None:
+        """Refuse what look-ahead cannot differentiate, or what would have it look back."""
+        if self.lambda_signal not in _SIGNALS:
+            raise ValueError(f"lambda_signal ({self.lambda_signal!r}) must be one of {', '.join(_SIGNALS)}.")
+        if self.lambda_signal == "surrogate":
+            return
+        reentrant = self.gradient_checkpointing and (self.gradient_checkpointing_kwargs or {}).get(
+            "use_reentrant"
+        )
+        for found, option, why, mend in (
+            (
+                self.lambda_group_by != "prompt",
+                f"lambda_group_by={self.lambda_group_by!r}",
+                "it is a replica of runs that had none",
+                "lambda_group_by='prompt'",
+            ),
+            (
+                self.lambda_base_loss != "dapo",
+                f"lambda_base_loss={self.lambda_base_loss!r}",
+                "the value of that loss is no surrogate of the reward",
+                "lambda_base_loss='dapo'",
+            ),
+            (
+                self.num_iterations != 1,
+                f"num_iterations={self.num_iterations}",
+                "the next batch would often be the same one again",
+                "num_iterations=1",
+            ),
+            (self.fp16, "fp16=True", "its gradients are scaled, and steps are left out", "bf16=True"),
+            (
+                self.torch_compile,
+                "torch_compile=True",
+                "a compiled model goes back once a forward pass, not three times",
+                "torch_compile=False",
+            ),
+            (
+                reentrant,
+                "gradient checkpointing with use_reentrant",
+                "it gives no gradients apart from the loss's",
+                "gradient_checkpointing_kwargs={'use_reentrant': False}",
+            ),
+        ):
+            if found:
+                raise ValueError(
+                    f"{option} cannot go with lambda_signal='look_ahead': {why}. Set {mend}, or "
+                    "lambda_signal='surrogate'."
+                )
 
     def _check_r(self) -> None:
         """Refuse an r with which h = 1 + r·z can reach 0: |z| is at most (G-1)/√G."""
@@ -315,11 +384,15 @@ class LambdaGRPOTrainer(DynamicSamplingTrainer):
     Attributes:
         preference ([`LearnablePreference`] or `None`):
             λ and its SGD; `None` where `loss_type` has no λ.
+        look_ahead ([`LookAhead`] or `None`):
+            The last update's derivative by λ; `None` without `lambda_signal="look_ahead"`.
 
     Logged through TRL, and so wherever `report_to` says. Each optimiser step: `preference/lambda`,
     `preference/r_lambda` (|r·λ| < 0.02 is DAPO in effect; r is the mean of σ/μ for `loss_type="power"`),
     `preference/gradient` (∂J/∂λ), `preference/weight_min`, `preference/weight_max` and
-    `preference/weight_std` of f, `preference/longest_quarter_share` (of the weighted tokens). Each
+    `preference/weight_std` of f, `preference/longest_quarter_share` (of the weighted tokens). With
+    `lambda_signal="look_ahead"` also `preference/look_ahead` (∂Ĵ/∂λ of the step before, 0 at the first) and
+    `preference/look_ahead_cosine`, which λ climbs instead of `preference/gradient`. Each
     generation: `preference/advantage_length_corr`, `preference/informative_groups`,
     `preference/clamped_bases`. λ, f and ∂J/∂λ of a step are those of the policy's gradient in it; λ after the
     last step is `trainer.preference.value`. With `dynamic_sampling_rounds`, each generation:
@@ -366,6 +439,7 @@ class LambdaGRPOTrainer(DynamicSamplingTrainer):
         self.preference = _make_preference(args) if asked in _FORMS else None
         self._has_slope = self.preference is not None and self.loss_type == "dapo"
         self._by_prompt = self.preference is None or args.lambda_group_by == "prompt"
+        self.look_ahead = self._make_look_ahead() if self.preference is not None else None
         self._groups: _Groups  # what the weights of the current step are shared out in
         self._micro_batches: list[_Groups] = []
         self._loss_was_weighted = False
@@ -379,6 +453,25 @@ class LambdaGRPOTrainer(DynamicSamplingTrainer):
                 "own. The result depends on the micro-batch size and the number of processes. λ-GRPO as "
                 "published is lambda_group_by='prompt'.",
             )
+
+    def _make_look_ahead(self) -> LookAhead | None:
+        if self.args.lambda_signal == "surrogate":
+            return None
+        kind = self.accelerator.distributed_type.value
+        if kind != "NO" and not kind.startswith("MULTI_"):
+            raise ValueError(
+                f"{kind} cannot go with lambda_signal='look_ahead', which needs parameters and gradients "
+                "that are whole on each process. Train with plain data parallelism, or set "
+                "lambda_signal='surrogate'."
+            )
+        return LookAhead({name: p for name, p in self.model.named_parameters() if p.requires_grad})
+
+    def create_optimizer(self, *args: Any, **kwargs: Any) -> Any:
+        """As in TRL; an error before the first step where look-ahead cannot differentiate it."""
+        optimizer = super().create_optimizer(*args, **kwargs)
+        if self.look_ahead is not None:
+            check_optimizer(optimizer)
+        return optimizer
 
     # Scoring: groups are whole here.
 
@@ -488,7 +581,9 @@ class LambdaGRPOTrainer(DynamicSamplingTrainer):
             # The surrogate is homogeneous in the advantage, and nothing else in the loss depends on it: so
             # -A·∂loss/∂(f·A) is S_i over the tokens that TRL divides this process's loss by. The way from the
             # loss to the advantages passes no layer of the model: it costs a few products of (B, T).
-            (by_weighted,) = torch.autograd.grad(loss, weighted, retain_graph=True)
+            (by_weighted,) = torch.autograd.grad(
+                loss, weighted, retain_graph=True, create_graph=self.look_ahead is not None
+            )
             self._add_gradient(self.preference, -advantages * by_weighted, inputs)
         return loss
 
@@ -501,6 +596,9 @@ class LambdaGRPOTrainer(DynamicSamplingTrainer):
         # The policy's gradients are averaged over processes, λ's are summed.
         share = self.accelerator.num_processes if preference.over_processes else 1
         preference.accumulate(preference_gradient(sums, slopes, share))
+        if self.look_ahead is not None:
+            with torch.autocast(sums.device.type, enabled=False):  # each layer goes back as it went forward
+                self.look_ahead.add(sums.sum(), (sums * slopes).sum())
 
     def training_step(self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any = None) -> Tensor:
         """TRL's step; λ moves where the gradients of the policy are synchronised."""
@@ -524,9 +622,19 @@ class LambdaGRPOTrainer(DynamicSamplingTrainer):
         self._largest_r_lambda = max(self._largest_r_lambda, abs(r * value))
         metrics["preference/lambda"].append(value)
         metrics["preference/r_lambda"].append(r * value)
-        gradient = preference.step()
+        gradient = preference.step(self._look_ahead_cosine())
         if self._has_slope:
             metrics["preference/gradient"].append(float(gradient))
+
+    def _look_ahead_cosine(self) -> Tensor | None:
+        """What λ climbs with look-ahead: asked before gradients are clipped and the policy moves."""
+        if self.look_ahead is None:
+            return None
+        optimizer: Any = getattr(self.optimizer, "optimizer", self.optimizer)  # Accelerate's wraps torch's
+        signal = self.look_ahead.step(optimizer, self.args.max_grad_norm or 0.0)
+        self._metrics["train"]["preference/look_ahead"].append(float(signal.slope))
+        self._metrics["train"]["preference/look_ahead_cosine"].append(float(signal.cosine))
+        return signal.cosine
 
     # The log.
 
@@ -595,6 +703,8 @@ class LambdaGRPOTrainer(DynamicSamplingTrainer):
         super()._save_optimizer_and_scheduler(output_dir)
         if self.preference is not None and self.args.should_save:
             write_state(self.preference, output_dir)
+            if self.look_ahead is not None:
+                write_last_update(self.look_ahead, output_dir)
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         super()._load_optimizer_and_scheduler(checkpoint)
@@ -607,6 +717,14 @@ class LambdaGRPOTrainer(DynamicSamplingTrainer):
             "loss_type that it was written with, or start anew from its weights: give the folder as `model`, "
             "not as `resume_from_checkpoint`.",
         )
+        if self.look_ahead is not None:
+            read_last_update(
+                self.look_ahead,
+                checkpoint,
+                mend="the checkpoint was not written with lambda_signal='look_ahead'. Resume with "
+                "lambda_signal='surrogate', or start anew from its weights: give the folder as `model`, not "
+                "as `resume_from_checkpoint`.",
+            )
 
 
 def _lengths(rows: dict[str, Any]) -> Tensor:
