@@ -67,7 +67,7 @@ class LookAhead:
     ...     theta.grad = torch.tensor(-3.0)
     ...     look_ahead.add(3 * theta, 2 * theta)
     ...     signal = look_ahead.step(optimizer)
-    >>> round(float(signal.slope), 6), float(signal.cosine)
+    >>> round(float(signal.slope), 3), round(float(signal.cosine), 3)
     (0.6, 1.0)
     """
 
