@@ -35,7 +35,10 @@ class LookAheadSignal:
     slope : Tensor
         ∂Ĵ(θ_{t+1})/∂λ = ⟨∇Ĵ, ∂Δθ/∂λ⟩.
     cosine : Tensor
-        The same over ‖∇Ĵ‖ ‖∂Δθ/∂λ‖; 0 where one of them is 0.
+        The same over ‖∇Ĵ‖ ‖∂Δθ/∂λ‖; 0 where one of them is 0. The trainer's λ climbs this one [D]: the
+        slope's scale is that of gradients, learning rate and lengths, and would ask for another learning rate
+        of λ in each run. A running deviation of the slope would be as free of scale, but would move λ as far
+        on noise as on a signal.
     """
 
     slope: Tensor
@@ -91,12 +94,8 @@ class LookAhead:
         """
         if not self._ascent:
             self._ascent, self._slope = self._zeros(), self._zeros()
-        for sums, scalar in ((self._ascent, objective), (self._slope, slope)):
-            gradients = torch.autograd.grad(
-                scalar, self._parameters, retain_graph=True, allow_unused=True, materialize_grads=True
-            )
-            for total, gradient in zip(sums, gradients):
-                total += gradient
+        self._add_gradient(self._ascent, objective)
+        self._add_gradient(self._slope, slope)
 
     @torch.no_grad()
     def step(self, optimizer: Optimizer, max_norm: float = 0.0) -> LookAheadSignal:
@@ -159,9 +158,15 @@ class LookAhead:
 
     def _zeros(self) -> list[Tensor]:
         return [
-            torch.zeros_like(p, dtype=torch.promote_types(p.dtype, torch.float32), requires_grad=False)
-            for p in self._parameters
+            torch.zeros_like(p, dtype=torch.promote_types(p.dtype, torch.float32)) for p in self._parameters
         ]
+
+    def _add_gradient(self, sums: list[Tensor], scalar: Tensor) -> None:
+        gradients = torch.autograd.grad(
+            scalar, self._parameters, retain_graph=True, allow_unused=True, materialize_grads=True
+        )
+        for total, gradient in zip(sums, gradients):
+            total += gradient
 
 
 def check_optimizer(optimizer: Optimizer) -> None:
@@ -249,16 +254,16 @@ def update_slope(
     return slopes
 
 
-def _clip(parameters: Sequence[Tensor], directions: Sequence[Tensor], max_norm: float) -> Tensor | float:
+def _clip(parameters: Sequence[Tensor], directions: Sequence[Tensor], max_norm: float) -> float:
     """Turn directions into those of the clipped gradients, in place; the answer is the clipping's factor."""
     pairs = [(p.grad.to(d.dtype), d) for p, d in zip(parameters, directions) if p.grad is not None]
     if max_norm <= 0 or not pairs:
         return 1.0
-    norm = torch.nn.utils.get_total_norm([gradient for gradient, _ in pairs])
+    norm = float(torch.nn.utils.get_total_norm([gradient for gradient, _ in pairs]))
     factor = max_norm / (norm + _CLIP_EPS)
     if factor >= 1:
         return 1.0
-    along = _dot([g for g, _ in pairs], [d for _, d in pairs]).to(norm) / (norm * (norm + _CLIP_EPS))
+    along = float(_dot([g for g, _ in pairs], [d for _, d in pairs])) / (norm * (norm + _CLIP_EPS))
     for gradient, direction in pairs:
         direction.sub_(along * gradient).mul_(factor)
     return factor
