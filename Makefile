@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
 
-.PHONY: demo test lint docs bench bench-xmc clean
+.PHONY: demo test lint docs results results-quick bench bench-xmc clean
 
 demo: $(READY)
 	$(BIN)/evenhand multilabel demo
@@ -21,9 +21,17 @@ docs: $(READY)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
 
+# One page with seeds and intervals in runs/results (hours), or a part of it in runs/results-quick (minutes). What is
+# there is not run again. For all of it: make results RESULTS='--data FOLDER --peers PYTHON'.
+results: $(READY)
+	$(BIN)/python benchmarks/results.py $(RESULTS)
+
+results-quick: $(READY)
+	$(BIN)/python benchmarks/results.py --size quick --out runs/results-quick $(RESULTS)
+
 bench: $(READY)
 	$(BIN)/python benchmarks/debian_tags.py
-	$(BIN)/python benchmarks/lambda_grpo.py
+	$(BIN)/python benchmarks/step_cost.py
 
 # Hours: what is in runs/ already is not repeated.
 XMC := $(BIN)/python benchmarks/extreme_labels.py --peers .venv-peers/bin/python

@@ -47,3 +47,9 @@ def test_other_configurations_are_not_mixed_up(tmp_path):
         play_grid([Cell("a", "coins", 0, {"bias": 0.9})], tossing(), tmp_path)
     with pytest.raises(ValueError, match="two cells have the same folder"):
         play_grid([Cell("a b", "coins", 0), Cell("a, b", "coins", 0)], tossing(), tmp_path)
+
+
+def test_a_sign_tells_folders_apart(tmp_path):
+    play_grid(
+        [Cell("a+1", "coins", 0, {"bias": 0.5}), Cell("a-1", "coins", 0, {"bias": 0.5})], tossing(), tmp_path
+    )

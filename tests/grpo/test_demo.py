@@ -4,6 +4,7 @@ import dataclasses
 import json
 import os
 import signal
+import statistics
 import subprocess
 import sys
 import time
@@ -12,7 +13,7 @@ import pytest
 
 from evenhand.grpo.chain_policy import starting_policy
 from evenhand.grpo.chain_sums import ChainSums, PolicySettings
-from evenhand.grpo.demo import SCHEMES, Demo, DemoSettings, Workers, _weights, run_scheme
+from evenhand.grpo.demo import SCHEMES, Demo, DemoSettings, Workers, _quarters, _weights, run_scheme
 
 TINY = DemoSettings(
     ChainSums(n_terms=3),
@@ -31,6 +32,11 @@ def demo(tmp_path_factory):
     return made
 
 
+def without_times(record):
+    steps = [{name: value for name, value in step.items() if name != "seconds"} for step in record["steps"]]
+    return {**record, "steps": steps, "seconds": None}
+
+
 @pytest.mark.parametrize("scheme", SCHEMES)
 def test_a_run_leaves_its_figures(demo, scheme):
     told = []
@@ -42,14 +48,17 @@ def test_a_run_leaves_its_figures(demo, scheme):
         assert 0 < step["weight_min"] <= 1 <= step["weight_max"]
         assert ("lambda" in step) == (scheme in ("lambda", "power"))
         assert 1 <= step["length"] <= TINY.family.longest + 8
+        assert step["entropy"] > 0
+    first, last = record["steps"]
+    assert first["tokens"] == pytest.approx(first["length"] * TINY.prompts * TINY.group)
+    assert last["tokens"] == pytest.approx((first["length"] + last["length"]) * TINY.prompts * TINY.group)
+    assert 0 < first["seconds"] < last["seconds"] < record["seconds"]
     assert set(record["before"]) >= {"accuracy", "length", "long_share"}
 
 
 def test_the_same_seed_gives_the_same_run(demo):
     def run(scheme, seed):
-        record = run_scheme(TINY, demo.start, scheme, SCHEMES[scheme], seed)
-        del record["seconds"]
-        return record
+        return without_times(run_scheme(TINY, demo.start, scheme, SCHEMES[scheme], seed))
 
     assert run("power", 1) == run("power", 1)
     assert run("power", 1)["before"] == run("dapo", 1)["before"]  # paired
@@ -63,8 +72,22 @@ def test_lambda_at_its_start_is_dapo(demo):
 
 def test_the_weights_of_grpo_are_the_mean_length_over_the_length():
     found = _weights("grpo", [2, 4, 6, 5, 5, 5], 3, {})
-    assert found == pytest.approx({"weight_min": 4.5 / 6, "weight_max": 4.5 / 2})
-    assert _weights("dapo", [2, 4, 6], 3, {}) == {"weight_min": 1.0, "weight_max": 1.0}
+    f = [4.5 / length for length in (2, 4, 6, 5, 5, 5)]
+    assert found == pytest.approx(
+        {"weight_min": min(f), "weight_max": max(f), "weight_std": statistics.pstdev(f)}
+    )
+    assert _weights("dapo", [2, 4, 6], 3, {}) == {"weight_min": 1.0, "weight_max": 1.0, "weight_std": 0.0}
+
+
+def test_lengths_and_advantages_by_quarter_of_a_group():
+    found = _quarters([9, 3, 5, 7, 2, 2, 4, 8], [1, 0, 0, 1, 0, 0, 0, 0], 4)
+    assert [found[f"length, quarter {n}"] for n in (1, 2, 3, 4)] == [2.5, 3.5, 5.5, 8.5]
+    a = 0.5 / (statistics.stdev([1, 0, 0, 1]) + 1e-4)
+    expected = [-a / 2, -a / 2, a / 2, a / 2]  # the second group's rewards are equal: its advantages are 0
+    assert [found[f"advantage, quarter {n}"] for n in (1, 2, 3, 4)] == pytest.approx(expected)
+    assert set(_quarters([1, 2], [0, 1], 2)) == {
+        f"{x}, quarter {n}" for x in ("length", "advantage") for n in (1, 3)
+    }
 
 
 def test_changed_settings_have_files_of_their_own(tmp_path):
@@ -143,7 +166,7 @@ def test_two_at_a_time_come_to_the_same_as_one(tmp_path):
             made.run(workers, told.append)
             assert sum(told) == 3 + 4
         assert made.missing() == []
-        return [{**one, "seconds": 0} for one in made.records()]
+        return [without_times(one) for one in made.records()]
 
     assert run(1) == run(2)
 

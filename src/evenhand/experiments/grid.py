@@ -40,7 +40,7 @@ class Cell:
         >>> Cell("game, α = 0", "tags", 3).folder(Path("runs")).as_posix()
         'runs/tags/game-α-0/seed-3'
         """
-        data, method = (re.sub(r"[^\w.]+", "-", name).strip("-") for name in (self.data, self.method))
+        data, method = (re.sub(r"[^\w.+-]+", "-", name).strip("-") for name in (self.data, self.method))
         return out / data / method / f"seed-{self.seed}"
 
 

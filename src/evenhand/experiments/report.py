@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -37,6 +37,7 @@ CURVES = {
     "length": "Mean length of a response, tokens.",
     "entropy": "Entropy of the policy: does it stop exploring?",
     "lambda": "λ: above 0 long responses weigh more, below 0 short ones; 0 is DAPO.",
+    "weight_std": "Standard deviation of the weights f: how far from DAPO, where it is 0?",
     "weight_min": "Least weight f of a response: how far from DAPO's 1?",
     "weight_max": "Greatest weight f of a response: how far from DAPO's 1?",
 }
@@ -129,20 +130,21 @@ def write_report(
     drawn = _chosen("record", curves, logged, [name for name in CURVES if name in logged])
     comparisons = _comparisons(results, baseline, shown)
     sections = [
-        Section("What was run", [Text(_facts(results, len(runs) - len(finished)))]),
+        Section("What was run", [Text(facts(results, len(runs) - len(finished)))]),
         Section("What it says", [Points(verdicts(results, baseline, shown, comparisons))]),
     ]
     for data in results.data:
-        blocks: list[Grid | Plot] = [_figures_table(results, data, shown)]
+        blocks: list[Grid | Plot] = [figures_table(results, data, shown)]
         if baseline is not None:
-            blocks.append(_differences_table(results, data, baseline, shown, comparisons))
-        blocks += [*_tenths(results, data), *_curves(results, data, drawn)]
+            blocks.append(differences_table(results, data, baseline, shown, comparisons))
+        blocks += [*_tenths(results, data), *curves_of(results, data, drawn)]
         sections.append(Section(data, blocks))
     write_html(out, title, sections)
     write_markdown(out.with_suffix(".md"), title, sections)
 
 
 Key = tuple[str, str, str]  # data set, method and figure
+_Name = TypeVar("_Name", bound=Hashable)
 
 
 @dataclass(frozen=True)
@@ -154,15 +156,39 @@ class Judged:
     found : Comparison
     p : float
         After Holm's correction over them all.
+    n_all : int
+        How many they are.
     """
 
     found: Comparison
     p: float
+    n_all: int
 
     @property
     def sign(self) -> int:
         """1 or -1 where the interval lies on one side of 0, else 0."""
         return int(self.found.low > 0) - int(self.found.high < 0)
+
+    @property
+    def sure(self) -> bool:
+        """Whether it is told from 0 after Holm's correction."""
+        return self.p < _LEVEL
+
+
+def judge(found: Mapping[_Name, Comparison]) -> dict[_Name, Judged]:
+    """Comparisons that are looked at together, with Holm's correction over them all.
+
+    Parameters
+    ----------
+    found : mapping
+        By whatever tells them apart.
+
+    Returns
+    -------
+    dict
+    """
+    corrected = holm([one.p for one in found.values()])
+    return {key: Judged(one, p, len(found)) for (key, one), p in zip(found.items(), corrected, strict=True)}
 
 
 def _comparisons(results: Results, baseline: str | None, figures: Sequence[str]) -> dict[Key, Judged]:
@@ -175,8 +201,7 @@ def _comparisons(results: Results, baseline: str | None, figures: Sequence[str])
         for figure in figures
         if method != baseline and (one := results.compare(data, method, baseline, figure)) is not None
     }
-    corrected = holm([one.p for one in found.values()])
-    return {key: Judged(one, p) for (key, one), p in zip(found.items(), corrected, strict=True)}
+    return judge(found)
 
 
 def verdicts(
@@ -206,18 +231,18 @@ def verdicts(
                 comparisons[key] for data in results.data if (key := (data, method, figure)) in comparisons
             ]
             if judged:
-                told.append(f"{method} against {baseline}, {figure}: {_verdict(judged, len(comparisons))}")
+                told.append(f"{method} against {baseline}, {figure}: {_verdict(judged)}")
     least = min(judged.found.n for judged in comparisons.values())
     if least < 5:
         told.append(f"Some intervals come from {least} seeds, which decide little: take five at least.")
     return told
 
 
-def _verdict(judged: Sequence[Judged], n_all: int) -> str:
+def _verdict(judged: Sequence[Judged]) -> str:
     signs = [one.sign for one in judged]
-    sure = [one.sign for one in judged if one.p < _LEVEL]
+    sure = [one.sign for one in judged if one.sure]
     mean = float(np.mean([one.found.mean for one in judged]))
-    n = len(judged)
+    n, n_all = len(judged), judged[0].n_all
     if not any(signs):
         where = "" if n == 1 else f" on all of {n} data sets"
         return f"{mean:+.2f} in the mean; the interval holds 0{where}: nothing is shown."
@@ -231,29 +256,48 @@ def _verdict(judged: Sequence[Judged], n_all: int) -> str:
     )
 
 
-def _facts(results: Results, unfinished: int) -> list[str]:
+def facts(results: Results, unfinished: int = 0) -> list[str]:
+    """What was run, and with what, in sentences.
+
+    Parameters
+    ----------
+    results : Results
+    unfinished : int
+        Runs that are left out.
+
+    Returns
+    -------
+    list of str
+    """
     seeds = sorted({run.seed for run in results.runs})
-    facts = [
+    told = [
         f"{len(results.runs)} runs: {len(results.methods)} methods, {len(results.data)} data sets,"
         f" {len(seeds)} seeds ({', '.join(map(str, seeds))})."
     ]
     if unfinished:
-        facts.append(f"Not finished, and left out: {unfinished}.")
+        told.append(f"Not finished, and left out: {unfinished}.")
     made = dict.fromkeys(", ".join(f"{k} {v}" for k, v in run.made_by.items()) for run in results.runs)
-    facts += [f"Made by: {one}." for one in made]
-    return facts
+    return [*told, *(f"Made by: {one}." for one in made)]
 
 
-def _spread(values: Sequence[float]) -> str:
+def show_spread(values: Sequence[float]) -> str:
+    """Mean ± standard deviation as text.
+
+    Examples
+    --------
+    >>> show_spread([1.0, 2.0, 3.0]), show_spread([0.5]), show_spread([])
+    ('2.00 ± 1.00', '0.50', '–')
+    """
     if not values:
         return "–"
     mean = f"{np.mean(values):.2f}"
     return mean if len(values) == 1 else f"{mean} ± {np.std(values, ddof=1):.2f}"
 
 
-def _figures_table(results: Results, data: str, figures: Sequence[str]) -> Grid:
+def figures_table(results: Results, data: str, figures: Sequence[str]) -> Grid:
+    """Figures on a data set, a row for each method."""
     rows = [
-        [method, *(_spread(list(results.values(data, method, figure).values())) for figure in figures)]
+        [method, *(show_spread(list(results.values(data, method, figure).values())) for figure in figures)]
         for method in results.methods
         if results.of(data, method)
     ]
@@ -261,14 +305,15 @@ def _figures_table(results: Results, data: str, figures: Sequence[str]) -> Grid:
     return Grid(caption, ["method", *figures], rows)
 
 
-def _differences_table(
+def differences_table(
     results: Results, data: str, baseline: str, figures: Sequence[str], comparisons: Mapping[Key, Judged]
 ) -> Grid:
+    """Figures on a data set less the baseline's, a row for each method."""
     rows = []
     for method in results.methods:
         if method != baseline and results.of(data, method):
             cells = [comparisons.get((data, method, figure)) for figure in figures]
-            rows.append([method, *map(_difference, cells)])
+            rows.append([method, *map(show_difference, cells)])
     caption = (
         f"Less {baseline}, paired by seed: mean [95 % interval by Student's t]. * where the interval lies on"
         " one side of 0, ** where it does so after Holm's correction over all comparisons of this page."
@@ -276,11 +321,12 @@ def _differences_table(
     return Grid(caption, ["method", *figures], rows)
 
 
-def _difference(judged: Judged | None) -> str:
+def show_difference(judged: Judged | None) -> str:
+    """Mean and interval as text, with the marks that `differences_table` explains; a dash for None."""
     if judged is None:
         return "–"
     found = judged.found
-    mark = " **" if judged.p < _LEVEL else " *" if judged.sign else ""
+    mark = " **" if judged.sure else " *" if judged.sign else ""
     return f"{found.mean:+.2f} [{found.low:+.2f}, {found.high:+.2f}]{mark}"
 
 
@@ -305,11 +351,12 @@ def _tenths(results: Results, data: str) -> list[Plot]:
         caption = (
             f"{name} by tenths of the labels, from the rarest (1) to the commonest (10): who wins where?"
         )
-        plots.append(_plot(results, data, caption, "tenth of the labels", np.array(at, float), series))
+        plots.append(plot_lines(results, data, caption, "tenth of the labels", np.array(at, float), series))
     return plots
 
 
-def _curves(results: Results, data: str, drawn: Sequence[str]) -> list[Plot]:
+def curves_of(results: Results, data: str, drawn: Sequence[str]) -> list[Plot]:
+    """Records by step, round or epoch, a plot for each name that there is."""
     records = {id(run): list(run.records()) for run in results.runs if run.data == data}
     known = {name for lines in records.values() for line in lines for name in line}
     counted = next((name for name in _AT if name in known), None)
@@ -333,7 +380,7 @@ def _curves(results: Results, data: str, drawn: Sequence[str]) -> list[Plot]:
             return np.array(seeds, dtype=np.float64).reshape(len(seeds), len(at))
 
         caption = CURVES.get(curve, f"{curve}.")
-        plots.append(_plot(results, data, caption, counted, np.array(at, float), series))
+        plots.append(plot_lines(results, data, caption, counted, np.array(at, float), series))
     return plots
 
 
@@ -351,10 +398,25 @@ def _points(run: Run, lines: Sequence[Mapping[str, Any]], counted: str, curve: s
     return found
 
 
-def _plot(
+def plot_lines(
     results: Results, data: str, caption: str, along: str, at: Floats, series: Callable[[str], Floats]
 ) -> Plot:
-    """A line a method, the mean of its seeds, in a band from the lowest seed to the highest."""
+    """A line a method, the mean of its seeds, in a band from the lowest seed to the highest.
+
+    Parameters
+    ----------
+    results : Results
+    data, caption, along : str
+        `along` names the horizontal axis.
+    at : array (n,)
+        Places on it.
+    series : callable
+        From a method to its values, (seeds, n); NaN where there is none.
+
+    Returns
+    -------
+    Plot
+    """
     figure = Figure(figsize=(6, 3.6), layout="constrained")
     axes: Axes = figure.subplots()
     places = np.unique(np.linspace(0, len(at) - 1, 5).round().astype(int))
@@ -370,7 +432,7 @@ def _plot(
         low, high = np.nanmin(values[:, known], axis=0), np.nanmax(values[:, known], axis=0)
         axes.fill_between(at[known], low, high, color=colour, alpha=0.15, linewidth=0)
         shown = [values[:, place][np.isfinite(values[:, place])] for place in places]
-        rows.append([method, *(_spread(list(one)) for one in shown)])
+        rows.append([method, *(show_spread(list(one)) for one in shown)])
     axes.set_xlabel(along)
     axes.grid(alpha=0.3)
     figure.legend(loc="outside upper center", ncols=3, frameon=False, fontsize="small")

@@ -48,6 +48,8 @@ SCHEMES: dict[str, Options] = {
 """Options by scheme; the first two go to TRL's own trainer."""
 
 _STOCK = ("grpo", "dapo")
+_OF_WEIGHTS = ("weight_min", "weight_max", "weight_std")
+_ADVANTAGE_EPSILON = 1e-4  # TRL's
 _EVALUATION_SEED = 1_000_000
 _PATIENCE = 0.2  # seconds between two looks at what workers do
 _QUIET = ("transformers", "trl", "accelerate", "evenhand.grpo.trainer")
@@ -285,6 +287,7 @@ def run_scheme(
     Returns
     -------
     dict
+        Tokens of responses, and seconds in training, are counted from the first step.
     """
     from transformers import LlamaForCausalLM
 
@@ -295,8 +298,13 @@ def run_scheme(
     with TemporaryDirectory() as unused:  # the trainer insists on a folder, and saves nothing
         trainer = _make_trainer(settings, options, seed, model, recorder, unused)
         trainer.train()
+    tokens, seconds = 0, 0.0
     for row, logged in zip(recorder.rows, trainer.state.log_history, strict=False):
-        row.update(_weights(options["loss_type"], row.pop("lengths"), settings.group, logged))
+        lengths, rewards = row.pop("lengths"), row.pop("rewards")
+        tokens, seconds = tokens + sum(lengths), seconds + float(logged["step_time"])
+        row.update(tokens=tokens, seconds=seconds, entropy=float(logged["entropy"]))
+        row.update(_quarters(lengths, rewards, settings.group))
+        row.update(_weights(options["loss_type"], lengths, settings.group, logged))
     return {
         "scheme": scheme,
         "seed": seed,
@@ -392,10 +400,11 @@ class _Recorder:
     ) -> list[float]:
         right = [is_right(text, gold) for text, gold in zip(completions, answer)]
         lengths = [len(ids) for ids in completion_ids]
-        self.rows.append({**_figures(completions, right, lengths), "lengths": lengths})
+        rewards = [float(one) for one in right]
+        self.rows.append({**_figures(completions, right, lengths), "lengths": lengths, "rewards": rewards})
         if self._report is not None:
             self._report(1)
-        return [float(one) for one in right]
+        return rewards
 
 
 def _figures(texts: Sequence[str], right: Sequence[bool], lengths: Sequence[int]) -> dict[str, float]:
@@ -412,14 +421,29 @@ def _figures(texts: Sequence[str], right: Sequence[bool], lengths: Sequence[int]
     return figures
 
 
+def _quarters(lengths: Sequence[int], rewards: Sequence[float], group: int) -> dict[str, float]:
+    """Mean length and advantage of each quarter of a group, from its shortest responses to its longest."""
+    length, reward = (np.reshape(values, (-1, group)) for values in (lengths, rewards))
+    spread = reward.std(axis=1, ddof=1, keepdims=True)
+    advantage = (reward - reward.mean(axis=1, keepdims=True)) / (spread + _ADVANTAGE_EPSILON)
+    order = np.argsort(length, axis=1, kind="stable")  # equal lengths: as sampled, so by chance
+    quarter = np.arange(group) * 4 // group
+    figures = {}
+    for name, values in (("length", length), ("advantage", advantage)):
+        ordered = np.take_along_axis(values, order, axis=1)
+        for number in np.unique(quarter):
+            figures[f"{name}, quarter {number + 1}"] = float(ordered[:, quarter == number].mean())
+    return figures
+
+
 def _weights(loss_type: str, lengths: Sequence[int], group: int, logged: Record) -> dict[str, float]:
-    """λ and the extremes of f in a step; GRPO's follow from the lengths."""
+    """λ, and extremes and standard deviation of f in a step; GRPO's follow from the lengths."""
     if loss_type not in _STOCK:
-        return {name: float(logged[f"preference/{name}"]) for name in ("lambda", "weight_min", "weight_max")}
+        return {name: float(logged[f"preference/{name}"]) for name in ("lambda", *_OF_WEIGHTS)}
     import torch
 
     from evenhand.grpo.aggregation import response_weights
 
     ids = torch.arange(len(lengths)) // group
     f = response_weights("grpo" if loss_type == "grpo" else "dapo", torch.tensor(lengths), ids)
-    return {"weight_min": float(f.min()), "weight_max": float(f.max())}
+    return dict(zip(_OF_WEIGHTS, (float(f.min()), float(f.max()), float(f.std(correction=0)))))

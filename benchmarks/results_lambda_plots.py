@@ -1,0 +1,181 @@
+"""What `results_lambda.py` draws: accuracy over tokens and time, quarters of a group, sweeps of an option."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from evenhand.experiments.page import Grid, Plot
+from evenhand.experiments.report import Floats, Judged, Results, plot_lines, show_difference
+from evenhand.experiments.runs import Run
+
+AT_EQUAL_TOKENS = "accuracy at equal tokens"
+QUARTERS = {
+    name: tuple(f"{name}, quarter {number}" for number in (1, 2, 3, 4)) for name in ("length", "advantage")
+}
+
+_WINDOW = 5  # steps whose accuracy is averaged
+_PLACES = 40
+_ALONG = {"tokens": ("thousand tokens of responses", 1000), "seconds": ("seconds in training", 1)}
+_OVER_CAPTIONS = {
+    "tokens": "Accuracy (%) of the responses trained on, mean of the last five steps, over the tokens written"
+    " so far: who gets further with as much text?",
+    "seconds": "The same over wall time, which hangs on what else the machine did.",
+}
+_QUARTER_CAPTIONS = {
+    "length": "Length of a response by quarter of its group, shortest first, tokens, mean of all steps:"
+    " how far apart are short and long ones?",
+    "advantage": "Advantage of a response by quarter of its group, shortest first, mean of all steps:"
+    " where the line rises, long responses are right more often.",
+}
+_MARKERS = ("o", "s")
+
+
+@dataclass(frozen=True)
+class TokenResults(Results):
+    """Results with one figure more, which takes all peers of a seed together.
+
+    Parameters
+    ----------
+    runs : sequence of Run
+    at_equal_tokens : mapping
+        That figure by folder of a run; see `at_equal_tokens`.
+    """
+
+    at_equal_tokens: Mapping[Path, float]
+
+    def only(self, methods: Collection[str]) -> TokenResults:
+        """The same for some of the methods."""
+        return TokenResults([run for run in self.runs if run.method in methods], self.at_equal_tokens)
+
+    def values(self, data: str, method: str, figure: str) -> dict[int, float]:
+        """A figure by seed, where it is known."""
+        if figure != AT_EQUAL_TOKENS:
+            return super().values(data, method, figure)
+        runs = [run for run in self.of(data, method) if run.folder in self.at_equal_tokens]
+        return {run.seed: self.at_equal_tokens[run.folder] for run in runs}
+
+
+def at_equal_tokens(runs: Sequence[Run]) -> dict[Path, float]:
+    """Accuracy (%) in the last steps within the tokens that all runs of a data set and seed have written.
+
+    Parameters
+    ----------
+    runs : sequence of Run
+        Of the methods that are compared.
+
+    Returns
+    -------
+    dict of Path to float
+        By a run's folder; none for a run whose first step took more.
+    """
+    courses = {run.folder: _course(run, "tokens") for run in runs}
+    budgets: dict[tuple[str, int], float] = {}
+    for run in runs:
+        key = run.data, run.seed
+        budgets[key] = min(budgets.get(key, np.inf), courses[run.folder][0][-1])
+    found = {}
+    for run in runs:
+        tokens, accuracy = courses[run.folder]
+        within = np.flatnonzero(tokens <= budgets[run.data, run.seed])
+        if len(within):
+            found[run.folder] = float(accuracy[within[-1]])
+    return found
+
+
+def _course(run: Run, along: str) -> tuple[Floats, Floats]:
+    """Tokens or seconds so far, and accuracy (%) as a moving average, by step."""
+    records = list(run.records())
+    accuracy = 100 * np.array([record["accuracy"] for record in records])
+    total = np.concatenate([[0.0], np.cumsum(accuracy)])
+    end = np.arange(1, len(records) + 1)
+    begin = np.maximum(0, end - _WINDOW)
+    at = np.array([record[along] for record in records], dtype=np.float64)
+    return at, (total[end] - total[begin]) / (end - begin)
+
+
+def over(results: Results, data: str) -> list[Plot]:
+    """Accuracy over tokens and over wall time."""
+    runs = [run for run in results.runs if run.data == data]
+    plots = []
+    for along, (name, unit) in _ALONG.items():
+        courses = {run.folder: _course(run, along) for run in runs}
+        first, last = max(at[0] for at, _ in courses.values()), max(at[-1] for at, _ in courses.values())
+        # Places that differ as they are printed.
+        places = np.unique(np.linspace(first / unit, last / unit, _PLACES).round(1))
+
+        def series(
+            method: str,
+            courses: Mapping[Path, tuple[Floats, Floats]] = courses,
+            places: Floats = places,
+            unit: int = unit,
+        ) -> Floats:
+            seeds = [
+                np.interp(places, at / unit, accuracy, left=np.nan, right=np.nan)
+                for at, accuracy in (courses[run.folder] for run in results.of(data, method))
+            ]
+            values = np.array(seeds, dtype=np.float64).reshape(len(seeds), len(places))
+            values[:, np.isnan(values).any(axis=0)] = np.nan  # or the mean would jump where a seed ends
+            return values
+
+        plots.append(plot_lines(results, data, _OVER_CAPTIONS[along], name, places, series))
+    return plots
+
+
+def over_quarters(results: Results, data: str) -> list[Plot]:
+    """Length and advantage by quarter of a group."""
+    plots = []
+    for name, figures in QUARTERS.items():
+
+        def series(method: str, figures: Sequence[str] = figures) -> Floats:
+            by_quarter = [results.values(data, method, figure) for figure in figures]
+            return np.array(
+                [[quarter[run.seed] for quarter in by_quarter] for run in results.of(data, method)]
+            )
+
+        caption = _QUARTER_CAPTIONS[name]
+        plots.append(plot_lines(results, data, caption, "quarter", np.arange(1.0, len(figures) + 1), series))
+    return plots
+
+
+def plot_intervals(caption: str, along: str, lines: Mapping[str, Mapping[float, Judged]]) -> list[Plot]:
+    """Differences with their intervals over the values of an option; nothing where there are none.
+
+    Parameters
+    ----------
+    caption, along : str
+        `along` names the option.
+    lines : mapping of str to mapping
+        For each name, differences by value.
+
+    Returns
+    -------
+    list of Plot
+    """
+    values = sorted({value for line in lines.values() for value in line})
+    if not values:
+        return []
+    figure = Figure(figsize=(6, 3.6), layout="constrained")
+    axes = figure.subplots()
+    axes.axhline(0, color="#888", linewidth=0.8)
+    shift = 0.01 * (values[-1] - values[0])  # or intervals of the same value would hide each other
+    for number, (name, line) in enumerate(lines.items()):
+        at = np.array(list(line)) + shift * (2 * number - len(lines) + 1)
+        mean, low, high = (
+            [getattr(one.found, end) for one in line.values()] for end in ("mean", "low", "high")
+        )
+        axes.errorbar(
+            at, mean, np.abs(np.subtract([low, high], mean)), fmt=_MARKERS[number], capsize=3, label=name
+        )
+    axes.set_xlabel(along)
+    axes.grid(alpha=0.3)
+    figure.legend(loc="outside upper center", ncols=3, frameon=False, fontsize="small")
+    rows = [
+        [f"{value:.3g}", *(show_difference(line.get(value)) for line in lines.values())] for value in values
+    ]
+    numbers = Grid("Mean [95 % interval]; marks as in the table of differences.", [along, *lines], rows)
+    return [Plot(f"{caption} Points: mean over seeds; bars: 95 % interval, paired by seed.", figure, numbers)]
