@@ -107,38 +107,34 @@ def over(results: Results, data: str) -> list[Plot]:
         first, last = max(at[0] for at, _ in courses.values()), max(at[-1] for at, _ in courses.values())
         # Places that differ as they are printed.
         places = np.unique(np.linspace(first / unit, last / unit, _PLACES).round(1))
-
-        def series(
-            method: str,
-            courses: Mapping[Path, tuple[Floats, Floats]] = courses,
-            places: Floats = places,
-            unit: int = unit,
-        ) -> Floats:
-            seeds = [
-                np.interp(places, at / unit, accuracy, left=np.nan, right=np.nan)
-                for at, accuracy in (courses[run.folder] for run in results.of(data, method))
-            ]
-            values = np.array(seeds, dtype=np.float64).reshape(len(seeds), len(places))
-            values[:, np.isnan(values).any(axis=0)] = np.nan  # or the mean would jump where a seed ends
-            return values
-
-        plots.append(plot_lines(results, data, _OVER_CAPTIONS[along], name, places, series))
+        lines = {
+            method: _at_places([courses[run.folder] for run in results.of(data, method)], unit, places)
+            for method in results.methods
+            if results.of(data, method)
+        }
+        plots.append(plot_lines(_OVER_CAPTIONS[along], name, places, lines))
     return plots
+
+
+def _at_places(courses: Sequence[tuple[Floats, Floats]], unit: int, places: Floats) -> Floats:
+    """Accuracy by seed at some places, (seeds, n); NaN beyond a course."""
+    seeds = [np.interp(places, at / unit, y, left=np.nan, right=np.nan) for at, y in courses]
+    values = np.array(seeds, dtype=np.float64)
+    values[:, np.isnan(values).any(axis=0)] = np.nan  # or the mean would jump where a seed ends
+    return values
 
 
 def over_quarters(results: Results, data: str) -> list[Plot]:
     """Length and advantage by quarter of a group."""
     plots = []
     for name, figures in QUARTERS.items():
-
-        def series(method: str, figures: Sequence[str] = figures) -> Floats:
-            by_quarter = [results.values(data, method, figure) for figure in figures]
-            return np.array(
-                [[quarter[run.seed] for quarter in by_quarter] for run in results.of(data, method)]
-            )
-
-        caption = _QUARTER_CAPTIONS[name]
-        plots.append(plot_lines(results, data, caption, "quarter", np.arange(1.0, len(figures) + 1), series))
+        lines = {}
+        for method in results.methods:
+            runs = results.of(data, method)
+            seeds = [[(run.figures or {}).get(figure, np.nan) for figure in figures] for run in runs]
+            lines[method] = np.array(seeds, dtype=np.float64).reshape(len(runs), len(figures))
+        quarters = np.arange(1.0, len(figures) + 1)
+        plots.append(plot_lines(_QUARTER_CAPTIONS[name], "quarter", quarters, lines))
     return plots
 
 

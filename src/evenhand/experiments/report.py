@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -21,6 +21,8 @@ Floats = npt.NDArray[np.float64]
 
 _LEVEL = 0.05
 _TENTH = re.compile(r"(.+), tenth (\d+)")
+TENTHS = np.arange(1.0, 11.0)
+ALONG_TENTHS = "tenth of the labels"
 _AT = ("step", "epoch", "round")  # what records are counted by
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")  # Okabe and Ito's
 _STYLES = ("-", "--", ":", "-.")
@@ -137,7 +139,7 @@ def write_report(
         blocks: list[Grid | Plot] = [figures_table(results, data, shown)]
         if baseline is not None:
             blocks.append(differences_table(results, data, baseline, shown, comparisons))
-        blocks += [*_tenths(results, data), *curves_of(results, data, drawn)]
+        blocks += [*tenths_of(results, data), *curves_of(results, data, drawn)]
         sections.append(Section(data, blocks))
     write_html(out, title, sections)
     write_markdown(out.with_suffix(".md"), title, sections)
@@ -231,14 +233,25 @@ def verdicts(
                 comparisons[key] for data in results.data if (key := (data, method, figure)) in comparisons
             ]
             if judged:
-                told.append(f"{method} against {baseline}, {figure}: {_verdict(judged)}")
+                told.append(f"{method} against {baseline}, {figure}: {verdict(judged)}")
     least = min(judged.found.n for judged in comparisons.values())
     if least < 5:
         told.append(f"Some intervals come from {least} seeds, which decide little: take five at least.")
     return told
 
 
-def _verdict(judged: Sequence[Judged]) -> str:
+def verdict(judged: Sequence[Judged]) -> str:
+    """What the comparisons of two methods by one figure allow to say, one or more data sets together.
+
+    Parameters
+    ----------
+    judged : sequence of Judged
+        At least one; one a data set.
+
+    Returns
+    -------
+    str
+    """
     signs = [one.sign for one in judged]
     sure = [one.sign for one in judged if one.sure]
     mean = float(np.mean([one.found.mean for one in judged]))
@@ -330,29 +343,26 @@ def show_difference(judged: Judged | None) -> str:
     return f"{found.mean:+.2f} [{found.low:+.2f}, {found.high:+.2f}]{mark}"
 
 
-def _tenths(results: Results, data: str) -> list[Plot]:
-    """Figures by tenths of the labels, from the rarest to the commonest."""
-    names: dict[str, set[int]] = {}
-    for run in results.runs:
-        for figure in (run.figures or {}) if run.data == data else ():
-            if match := _TENTH.fullmatch(figure):
-                names.setdefault(match[1], set()).add(int(match[2]))
+def tenths_of(results: Results, data: str) -> list[Plot]:
+    """Figures by tenths of the labels, from the rarest to the commonest, a plot for each that there is."""
+    figures = [figure for run in results.runs if run.data == data for figure in run.figures or {}]
+    names = dict.fromkeys(match[1] for figure in figures if (match := _TENTH.fullmatch(figure)))
     plots = []
-    for name, tenths in names.items():
-        at = sorted(tenths)
-
-        def series(method: str, name: str = name, at: list[int] = at) -> Floats:
-            seeds = [
-                [(run.figures or {}).get(f"{name}, tenth {tenth}", np.nan) for tenth in at]
-                for run in results.of(data, method)
-            ]
-            return np.array(seeds, dtype=np.float64).reshape(len(seeds), len(at))
-
+    for name in names:
         caption = (
             f"{name} by tenths of the labels, from the rarest (1) to the commonest (10): who wins where?"
         )
-        plots.append(plot_lines(results, data, caption, "tenth of the labels", np.array(at, float), series))
+        lines = {method: by_tenths(results.of(data, method), name) for method in results.methods}
+        plots.append(plot_lines(caption, ALONG_TENTHS, TENTHS, lines))
     return plots
+
+
+def by_tenths(runs: Sequence[Run], figure: str) -> Floats:
+    """A figure by tenths of the labels, shape (runs, 10); NaN where there is none."""
+    values = [
+        [(run.figures or {}).get(f"{figure}, tenth {tenth:g}", np.nan) for tenth in TENTHS] for run in runs
+    ]
+    return np.array(values, dtype=np.float64).reshape(len(runs), len(TENTHS))
 
 
 def curves_of(results: Results, data: str, drawn: Sequence[str]) -> list[Plot]:
@@ -373,14 +383,12 @@ def curves_of(results: Results, data: str, drawn: Sequence[str]) -> list[Plot]:
         if len(at) < 2:
             continue  # no curve
 
-        def series(
-            method: str, points: dict[int, dict[float, float]] = points, at: list[float] = at
-        ) -> Floats:
+        lines = {}
+        for method in results.methods:
             seeds = [[points[id(run)].get(place, np.nan) for place in at] for run in results.of(data, method)]
-            return np.array(seeds, dtype=np.float64).reshape(len(seeds), len(at))
-
+            lines[method] = np.array(seeds, dtype=np.float64).reshape(len(seeds), len(at))
         caption = CURVES.get(curve, f"{curve}.")
-        plots.append(plot_lines(results, data, caption, counted, np.array(at, float), series))
+        plots.append(plot_lines(caption, counted, np.array(at, float), lines))
     return plots
 
 
@@ -398,20 +406,17 @@ def _points(run: Run, lines: Sequence[Mapping[str, Any]], counted: str, curve: s
     return found
 
 
-def plot_lines(
-    results: Results, data: str, caption: str, along: str, at: Floats, series: Callable[[str], Floats]
-) -> Plot:
-    """A line a method, the mean of its seeds, in a band from the lowest seed to the highest.
+def plot_lines(caption: str, along: str, at: Floats, lines: Mapping[str, Floats]) -> Plot:
+    """A line for each name, the mean of its seeds, in a band from the lowest seed to the highest.
 
     Parameters
     ----------
-    results : Results
-    data, caption, along : str
+    caption, along : str
         `along` names the horizontal axis.
     at : array (n,)
         Places on it.
-    series : callable
-        From a method to its values, (seeds, n); NaN where there is none.
+    lines : mapping of str to array (seeds, n)
+        NaN where there is no value. What has none at all is not drawn.
 
     Returns
     -------
@@ -421,22 +426,21 @@ def plot_lines(
     axes: Axes = figure.subplots()
     places = np.unique(np.linspace(0, len(at) - 1, 5).round().astype(int))
     rows = []
-    for number, method in enumerate(results.methods):
-        values = series(method)
-        if not np.isfinite(values).any():
-            continue
+    for number, (name, values) in enumerate(lines.items()):
         known = np.isfinite(values).any(axis=0)
+        if not known.any():
+            continue
         colour, style = _COLOURS[number % len(_COLOURS)], _STYLES[number // len(_COLOURS) % len(_STYLES)]
         mean = np.nanmean(values[:, known], axis=0)
-        axes.plot(at[known], mean, style, color=colour, label=method)
+        axes.plot(at[known], mean, style, color=colour, label=name)
         low, high = np.nanmin(values[:, known], axis=0), np.nanmax(values[:, known], axis=0)
         axes.fill_between(at[known], low, high, color=colour, alpha=0.15, linewidth=0)
         shown = [values[:, place][np.isfinite(values[:, place])] for place in places]
-        rows.append([method, *(show_spread(list(one)) for one in shown)])
+        rows.append([name, *(show_spread(list(one)) for one in shown)])
     axes.set_xlabel(along)
     axes.grid(alpha=0.3)
     figure.legend(loc="outside upper center", ncols=3, frameon=False, fontsize="small")
-    columns = ["method", *(f"{along} {at[place]:g}" for place in places)]
+    columns = ["", *(f"{along} {at[place]:g}" for place in places)]
     numbers = Grid("Mean ± standard deviation over seeds.", columns, rows)
     return Plot(f"{caption} Lines: mean over seeds; bands: lowest to highest seed.", figure, numbers)
 
