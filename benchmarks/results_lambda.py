@@ -42,6 +42,7 @@ from results_lambda_plots import (
 )
 
 BASELINE = "dapo"
+PAPER_R = Fraction(1, 9)
 
 
 @dataclass(frozen=True)
@@ -65,15 +66,16 @@ class Peer:
 PEERS = {
     BASELINE: Peer("TRL's own, f = 1", SCHEMES["dapo"]),
     "grpo": Peer("TRL's own, f = μ/|o|", SCHEMES["grpo"], (BASELINE,)),
-    "lambda": Peer("the paper's form, r = 1/9, λ learned from 0", SCHEMES["lambda"], (BASELINE, "grpo")),
+    "lambda": Peer(
+        f"the paper's form, r = {PAPER_R}, λ learned from 0", SCHEMES["lambda"], (BASELINE, "grpo")
+    ),
     "power": Peer(
         "f in proportion to |o|^λ, λ learned from 0", SCHEMES["power"], (BASELINE, "grpo", "lambda")
     ),
 }
 FORMS = {"lambda": "the paper's form", "power": "the power form"}
-LAMBDAS = (-4, -3, -2, -1, 1, 2, 3)  # 0 is DAPO
+LAMBDAS = (-4, -3, -2, -1, 1, 2, 3)  # at 0 both are DAPO
 RS = (Fraction(1, 30), Fraction(1, 15), Fraction(1, 3))
-"""The paper's r = 1/9 is the scheme "lambda"."""
 
 
 def fixed(form: str, lam: int) -> str:
@@ -357,26 +359,27 @@ def _family(results: TokenResults, data: str, judged: Mapping[Question, Judged])
 
 def _lambda_sweep(found: Mapping[str, Judged]) -> list[Block]:
     lines = {
-        name: {float(lam): one for lam in LAMBDAS if (one := found.get(fixed(form, lam)))}
-        for form, name in FORMS.items()
+        about: {f"{lam:+d}": found[name] for lam in LAMBDAS if (name := fixed(form, lam)) in found}
+        for form, about in FORMS.items()
     }
+    lines = {about: line for about, line in lines.items() if line}
     caption = (
-        f"Accuracy less {BASELINE}'s with λ fixed, points: is there a λ whose interval lies above 0? λ = 0 is"
-        f" {BASELINE} itself; in the power form λ = -1 is grpo up to a scale for each group."
+        f"Accuracy less {BASELINE}'s with λ fixed, points: is there a λ whose interval lies above 0? In the"
+        " power form λ = -1 is grpo up to a scale for each group."
     )
-    return [*plot_intervals(caption, "λ", lines)]
+    return [plot_intervals(caption, "λ", [f"{lam:+d}" for lam in LAMBDAS], lines)] if lines else []
 
 
 def _r_sweep(results: TokenResults, data: str, found: Mapping[str, Judged]) -> list[Block]:
-    names = {Fraction(1, 9): "lambda", **{r: with_r(r) for r in RS}}
-    names = {r: names[r] for r in sorted(names) if names[r] in found}
+    names = {r: "lambda" if r == PAPER_R else with_r(r) for r in sorted((*RS, PAPER_R))}
+    line = {str(r): found[name] for r, name in names.items() if name in found}
+    if not line:
+        return []
     caption = (
         f"Accuracy less {BASELINE}'s in the paper's form with λ learned, points, over r: does a larger r, and"
         " so weights that are farther from 1, gain anything?"
     )
-    line = {float(r): found[name] for r, name in names.items()}
-    swept = results.only(set(names.values()))
     return [
-        *plot_intervals(caption, "r", {FORMS["lambda"]: line}),
-        figures_table(swept, data, ("accuracy", "λ", "least f", "greatest f")),
+        plot_intervals(caption, "r", [str(r) for r in names], {FORMS["lambda"]: line}),
+        figures_table(results.only(set(names.values())), data, ("accuracy", "λ", "least f", "greatest f")),
     ]

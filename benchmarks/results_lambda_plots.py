@@ -138,40 +138,37 @@ def over_quarters(results: Results, data: str) -> list[Plot]:
     return plots
 
 
-def plot_intervals(caption: str, along: str, lines: Mapping[str, Mapping[float, Judged]]) -> list[Plot]:
-    """Differences with their intervals over the values of an option; nothing where there are none.
+def plot_intervals(
+    caption: str, along: str, values: Sequence[str], lines: Mapping[str, Mapping[str, Judged]]
+) -> Plot:
+    """Differences with their intervals over the values of an option.
 
     Parameters
     ----------
     caption, along : str
         `along` names the option.
+    values : sequence of str
+        Of the option, in order; those without a difference are left out.
     lines : mapping of str to mapping
         For each name, differences by value.
 
     Returns
     -------
-    list of Plot
+    Plot
     """
-    values = sorted({value for line in lines.values() for value in line})
-    if not values:
-        return []
+    values = [value for value in values if any(value in line for line in lines.values())]
     figure = Figure(figsize=(6, 3.6), layout="constrained")
     axes = figure.subplots()
     axes.axhline(0, color="#888", linewidth=0.8)
-    shift = 0.01 * (values[-1] - values[0])  # or intervals of the same value would hide each other
     for number, (name, line) in enumerate(lines.items()):
-        at = np.array(list(line)) + shift * (2 * number - len(lines) + 1)
-        mean, low, high = (
-            [getattr(one.found, end) for one in line.values()] for end in ("mean", "low", "high")
-        )
-        axes.errorbar(
-            at, mean, np.abs(np.subtract([low, high], mean)), fmt=_MARKERS[number], capsize=3, label=name
-        )
+        at = [values.index(value) + 0.12 * (number - (len(lines) - 1) / 2) for value in line]
+        mean = np.array([one.found.mean for one in line.values()])
+        ends = np.array([[one.found.low, one.found.high] for one in line.values()]).T
+        axes.errorbar(at, mean, np.abs(ends - mean), fmt=_MARKERS[number], capsize=3, label=name)
+    axes.set_xticks(range(len(values)), values)
     axes.set_xlabel(along)
     axes.grid(alpha=0.3)
     figure.legend(loc="outside upper center", ncols=3, frameon=False, fontsize="small")
-    rows = [
-        [f"{value:.3g}", *(show_difference(line.get(value)) for line in lines.values())] for value in values
-    ]
+    rows = [[value, *(show_difference(line.get(value)) for line in lines.values())] for value in values]
     numbers = Grid("Mean [95 % interval]; marks as in the table of differences.", [along, *lines], rows)
-    return [Plot(f"{caption} Points: mean over seeds; bars: 95 % interval, paired by seed.", figure, numbers)]
+    return Plot(f"{caption} Points: mean over seeds; bars: 95 % interval, paired by seed.", figure, numbers)
