@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from evenhand.grpo.demo import SCHEMES, DemoSettings, run_scheme, set_up
-from evenhand.terminal import progress_bar, show_table
+from evenhand.terminal import progress_bar, show_table, waiting
 
 _SCHEMES = ("dapo", "lambda", "power")
 _STEPS = 15
@@ -59,7 +59,8 @@ def main() -> None:
     settings = DemoSettings()
     start = given.out / f"start-{settings.start_key}"
     given.out.mkdir(parents=True, exist_ok=True)
-    starting_policy(settings.family, settings.policy, start)
+    with waiting("training the starting policy"):
+        starting_policy(settings.family, settings.policy, start)
     found = step_times(start, given.rounds)
     rows = []
     for name in _SCHEMES:
