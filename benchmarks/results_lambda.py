@@ -8,13 +8,13 @@ matters by construction; it says nothing about large models.
 from __future__ import annotations
 
 import argparse
+import fcntl
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
-from filelock import FileLock
 
 from evenhand.experiments.grid import Cell
 from evenhand.experiments.page import Block, Points, Section, Text
@@ -204,7 +204,8 @@ def starting_policy(settings: DemoSettings, folder: Path) -> Path:
 
     place = folder / settings.start_key
     folder.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder / f"{place.name}.lock"):
+    with (folder / f"{place.name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # until the file is closed, by a kill too
         chain_policy.starting_policy(settings.family, settings.policy, place)
     return place
 
