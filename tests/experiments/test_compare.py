@@ -42,10 +42,11 @@ def test_a_comparison_has_the_p_of_its_interval():
     assert Comparison.of(differences - found.low).p == pytest.approx(0.05)
 
 
-@pytest.mark.parametrize(("value", "p"), [(0.0, 1.0), (0.3, 0.0)])
+@pytest.mark.parametrize(("value", "p"), [(0.0, 1.0), (0.3, 0.25)])  # 0.25: three coins fall alike
 def test_equal_differences_have_no_spread(value, p):
     assert Comparison.of([value] * 3) == Comparison(3, value, value, value, p)
     assert bootstrap_interval([value] * 3) == (value, value, value)
+    assert Comparison.of([value * (1 + 1e-15), value, value * (1 - 1e-15)]).p == p
     assert Comparison.of([value]) is None
     assert bootstrap_interval([value]) is None
 

@@ -9,6 +9,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
+_ROUNDING = 1e-9  # relative; differences that are closer are equal
+
 
 def paired_interval(
     differences: npt.ArrayLike, *, confidence: float = 0.95
@@ -56,7 +58,8 @@ class Comparison:
     mean, low, high : float
         Their mean and its 95 % interval by Student's t.
     p : float
-        Two-sided, of the t-test that belongs to the interval.
+        Two-sided, of the t-test that belongs to the interval. Where all differences are equal, of the sign
+        test: their spread is then that of the figures' last digit, and a t-test would be sure of anything.
     """
 
     n: int
@@ -79,8 +82,8 @@ class Comparison:
         if found is None:
             return None
         given = np.asarray(differences, dtype=np.float64)
-        if np.ptp(given) == 0:  # t is 0/0 or infinite
-            return cls(len(given), *found, p=1.0 if found[0] == 0 else 0.0)
+        if np.ptp(given) <= _ROUNDING * np.abs(given).max():
+            return cls(len(given), *found, p=1.0 if found[0] == 0 else 0.5 ** (len(given) - 1))
         return cls(len(given), *found, p=float(stats.ttest_1samp(given, 0.0).pvalue))
 
 
