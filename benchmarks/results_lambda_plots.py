@@ -103,25 +103,20 @@ def over(results: Results, data: str) -> list[Plot]:
     runs = [run for run in results.runs if run.data == data]
     plots = []
     for along, (name, unit) in _ALONG.items():
-        courses = {run.folder: _course(run, along) for run in runs}
-        first, last = max(at[0] for at, _ in courses.values()), max(at[-1] for at, _ in courses.values())
+        courses: dict[str, list[tuple[Floats, Floats]]] = {}
+        for run in runs:
+            courses.setdefault(run.method, []).append(_course(run, along))
+        # The stretch that all have gone, or a mean would jump where a seed ends.
+        first = max(at[0] for seeds in courses.values() for at, _ in seeds) / unit
+        last = min(at[-1] for seeds in courses.values() for at, _ in seeds) / unit
         # Places that differ as they are printed.
-        places = np.unique(np.linspace(first / unit, last / unit, _PLACES).round(1))
+        places = np.unique(np.linspace(np.ceil(10 * first), np.floor(10 * last), _PLACES).round()) / 10
         lines = {
-            method: _at_places([courses[run.folder] for run in results.of(data, method)], unit, places)
-            for method in results.methods
-            if results.of(data, method)
+            method: np.array([np.interp(places, at / unit, y, np.nan, np.nan) for at, y in seeds])
+            for method, seeds in courses.items()
         }
         plots.append(plot_lines(_OVER_CAPTIONS[along], name, places, lines))
     return plots
-
-
-def _at_places(courses: Sequence[tuple[Floats, Floats]], unit: int, places: Floats) -> Floats:
-    """Accuracy by seed at some places, (seeds, n); NaN beyond a course."""
-    seeds = [np.interp(places, at / unit, y, left=np.nan, right=np.nan) for at, y in courses]
-    values = np.array(seeds, dtype=np.float64)
-    values[:, np.isnan(values).any(axis=0)] = np.nan  # or the mean would jump where a seed ends
-    return values
 
 
 def over_quarters(results: Results, data: str) -> list[Plot]:
