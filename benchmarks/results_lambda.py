@@ -72,6 +72,16 @@ PEERS = {
     "power": Peer(
         "f in proportion to |o|^λ, λ learned from 0", SCHEMES["power"], (BASELINE, "grpo", "lambda")
     ),
+    "lambda, look-ahead": Peer(
+        "lambda, but λ follows the next batch's reward",
+        {"loss_type": "lambda", "lambda_signal": "look_ahead", "lambda_learning_rate": 3.0},
+        (BASELINE, "lambda"),
+    ),
+    "power, look-ahead": Peer(
+        "power, but λ follows the next batch's reward",
+        {"loss_type": "power", "lambda_signal": "look_ahead", "lambda_learning_rate": 3.0},
+        (BASELINE, "power"),
+    ),
 }
 FORMS = {"lambda": "the paper's form", "power": "the power form"}
 LAMBDAS = (-4, -3, -2, -1, 1, 2, 3)  # at 0 both are DAPO
@@ -123,7 +133,7 @@ SIZES = {
     "full": Size(("longer", "neither", "shorter"), tuple(ALL), 5, DemoSettings()),
     "quick": Size(
         ("longer", "shorter"),
-        (*PEERS, fixed("power", -1), fixed("power", 1), with_r(RS[-1])),
+        ("dapo", "grpo", "lambda", "power", fixed("power", -1), fixed("power", 1), with_r(RS[-1])),
         3,
         DemoSettings(steps=15, evaluated=512),
     ),
@@ -257,7 +267,7 @@ def sections(runs: Sequence[Run]) -> list[Section]:
     results = TokenResults(runs, at_equal_tokens([run for run in runs if run.method in PEERS]))
     judged = judge_all(results)
     return [
-        Section("λ-GRPO: what was run", [Text([*_about(runs[0]), *facts(results)])]),
+        Section("λ-GRPO: what was run", [Text([*_about(results), *facts(results)])]),
         Section("λ-GRPO: what it says", [Points(_verdicts(results, judged))]),
         *(Section(f"λ-GRPO: {data}", _family(results, data, judged)) for data in results.data),
     ]
@@ -285,8 +295,9 @@ def _against(judged: Mapping[Question, Judged], baseline: str) -> dict[tuple[str
     }
 
 
-def _about(run: Run) -> list[str]:
-    demo = run.config["demo"]
+def _about(results: Results) -> list[str]:
+    demo = results.runs[0].config["demo"]
+    peers = [name for name in PEERS if name in results.methods]
     family = ChainSums(n_terms=demo["family"]["n_terms"])
     problem = family.problems(1, seed=0)[0]
     short, long = (family.write(problem, form) for form in ("short", "long"))
@@ -298,9 +309,9 @@ def _about(run: Run) -> list[str]:
         f" {demo['learning_rate']:g}; reward 1 for a right answer, else 0. “accuracy” (%) is on"
         f" {demo['evaluated']:,} held-out problems after the run, one sample each at temperature 1."
         f" “{AT_EQUAL_TOKENS}” (%) is that of the responses trained on, in the last five steps within the"
-        f" tokens that {', '.join(PEERS)} of the same seed have all written. f, the weights of responses,"
+        f" tokens that {', '.join(peers)} of the same seed have all written. f, the weights of responses,"
         " and entropy are of the last step.",
-        "; ".join(f"{name}: {peer.about}" for name, peer in PEERS.items())
+        "; ".join(f"{name}: {PEERS[name].about}" for name in peers)
         + "; lambda+1, power-2 and the like: λ fixed at that value.",
     ]
 
