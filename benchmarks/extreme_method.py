@@ -2,7 +2,7 @@
 
 Runs by itself, in whatever environment has the method (some need an older numpy than evenhand):
 
-    python benchmarks/extreme_method.py pecos runs/extreme-labels
+    python benchmarks/extreme_method.py pecos runs/extreme-labels --options '{"C": 0.3}'
 
 The folder holds x_train, y_train, x_val and x_test (.npz, CSR). Scores go to METHOD.val.npz and
 METHOD.test.npz, costs to METHOD.json.
@@ -19,6 +19,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,6 @@ import numpy as np
 from scipy import sparse
 
 K = 20  # labels kept of each instance
-THREADS = os.cpu_count() or 1
 
 Matrix = Any
 Seconds = tuple[float, float]  # by the clock, and of the processor in all threads
@@ -45,14 +45,14 @@ def folder_size(folder: str) -> int:
     return sum(file.stat().st_size for file in Path(folder).rglob("*") if file.is_file())
 
 
-def evenhand(x: Matrix, y: Matrix, **options: Any) -> Outcome:
+def evenhand(x: Matrix, y: Matrix, threads: int, **options: Any) -> Outcome:
     from evenhand.multilabel.extreme.estimator import ExtremeGameClassifier
     from evenhand.multilabel.model_io import Model, load_model, save_model
 
     few = slice(0, 200)
-    ExtremeGameClassifier(leaf_size=4, n_jobs=THREADS, **options).fit(x[few], y[few]).predict_topk(x[few], K)
+    ExtremeGameClassifier(leaf_size=4, n_jobs=threads, **options).fit(x[few], y[few]).predict_topk(x[few], K)
     start = now()  # after compilation
-    model = ExtremeGameClassifier(n_jobs=THREADS, **options).fit(x, y)
+    model = ExtremeGameClassifier(n_jobs=threads, **options).fit(x, y)
     trained = since(start)
     folder = tempfile.mkdtemp()
     atexit.register(shutil.rmtree, folder)
@@ -61,35 +61,36 @@ def evenhand(x: Matrix, y: Matrix, **options: Any) -> Outcome:
     return lambda wanted: loaded.predict_topk(wanted, K), trained, folder_size(folder)
 
 
-def pecos(x: Matrix, y: Matrix) -> Outcome:
+def pecos(x: Matrix, y: Matrix, threads: int, *, C: float = 1.0) -> Outcome:
     from pecos.xmc import Indexer, LabelEmbeddingFactory
     from pecos.xmc.xlinear.model import XLinearModel
 
     x, y = (sparse.csr_matrix(part).astype(np.float32) for part in (x, y))
     start = now()
     clusters = Indexer.gen(LabelEmbeddingFactory.create(y, x, method="pifa"))
-    model = XLinearModel.train(x, y, C=clusters, threads=THREADS)
+    model = XLinearModel.train(x, y, C=clusters, threads=threads, Cp=C, Cn=C)
     trained = since(start)
     with tempfile.TemporaryDirectory() as folder:
         model.save(folder)
         size = folder_size(folder)
 
     def predict(wanted: Matrix) -> Matrix:
-        return model.predict(sparse.csr_matrix(wanted).astype(np.float32), only_topk=K, threads=THREADS)
+        return model.predict(sparse.csr_matrix(wanted).astype(np.float32), only_topk=K, threads=threads)
 
     return predict, trained, size
 
 
-def omikuji(x: Matrix, y: Matrix, *, bonsai: bool) -> Outcome:
+def omikuji(x: Matrix, y: Matrix, threads: int, *, bonsai: bool, C: float = 1.0) -> Outcome:
     import omikuji as library
 
     options = library.Model.default_hyper_param()
+    options.linear_c = C
     if bonsai:
         options.cluster_balanced, options.cluster_k, options.max_depth = False, 100, 3
     with tempfile.TemporaryDirectory() as folder:
         write_xmc(Path(folder) / "train.txt", x, y)
         start = now()  # parsing the file, a small part of it, is in it
-        model = library.Model.train_on_data(f"{folder}/train.txt", options, n_threads=THREADS)
+        model = library.Model.train_on_data(f"{folder}/train.txt", options, n_threads=threads)
         trained = since(start)
         model.save(f"{folder}/model")
         size = folder_size(f"{folder}/model")
@@ -104,13 +105,13 @@ def omikuji(x: Matrix, y: Matrix, *, bonsai: bool) -> Outcome:
     return predict, trained, size
 
 
-def napkinxc(x: Matrix, y: Matrix) -> Outcome:
+def napkinxc(x: Matrix, y: Matrix, threads: int, *, C: float = 10.0) -> Outcome:
     from napkinxc.models import PLT
 
     x, y = (sparse.csr_matrix(part) for part in (x, y))
     folder = tempfile.mkdtemp()
     atexit.register(shutil.rmtree, folder)
-    model = PLT(folder, threads=THREADS)
+    model = PLT(folder, threads=threads, liblinear_c=C, seed=0)
     start = now()
     model.fit(x, y)
     trained = since(start)
@@ -121,12 +122,12 @@ def napkinxc(x: Matrix, y: Matrix) -> Outcome:
     return predict, trained, folder_size(folder)
 
 
-def libmultilabel(x: Matrix, y: Matrix) -> Outcome:
+def libmultilabel(x: Matrix, y: Matrix, threads: int, *, C: float = 1.0) -> Outcome:
     from libmultilabel.linear import tree
 
     x, y = (sparse.csr_matrix(part).astype(np.float64) for part in (x, y))
     start = now()
-    model = tree.train_tree(y, x, f"-s 1 -e 0.0001 -c 1 -m {THREADS}")
+    model = tree.train_tree(y, x, f"-s 1 -e 0.0001 -c {C} -m {threads}")
     trained = since(start)
     size = sum(part.nbytes for part in (model.flat_model.weights.data, model.flat_model.weights.indices))
 
@@ -134,7 +135,7 @@ def libmultilabel(x: Matrix, y: Matrix) -> Outcome:
         parts = []
         for at in range(0, wanted.shape[0], 256):  # it predicts into a dense array
             dense = model.predict_values(sparse.csr_matrix(wanted[at : at + 256]).astype(np.float64))
-            best = np.argpartition(-dense, K, axis=1)[:, :K]
+            best = np.argpartition(-dense, min(K, dense.shape[1] - 1), axis=1)[:, :K]
             values = np.take_along_axis(dense, best, axis=1)
             rows = np.repeat(np.arange(len(best)), K)
             parts.append(sparse.csr_matrix((values.ravel(), (rows, best.ravel())), shape=dense.shape))
@@ -161,14 +162,14 @@ def write_xmc(path: Path, x: Matrix, y: Matrix) -> None:
             file.write(f"{labels} {values}\n")
 
 
-METHODS: dict[str, Callable[[Matrix, Matrix], Outcome]] = {
+METHODS: dict[str, Callable[..., Outcome]] = {
     "evenhand": evenhand,
-    "evenhand, 3 trees": lambda *data: evenhand(*data, n_players=3),
-    "evenhand, 3 trees, α = 1": lambda *data: evenhand(*data, n_players=3, rarity_reward=1.0, C=0.5),
-    "evenhand, α = 0": lambda *data: evenhand(*data, rarity_reward=0.0),
+    "evenhand, 3 trees": partial(evenhand, n_players=3),
+    "evenhand, 3 trees, α = 1": partial(evenhand, n_players=3, rarity_reward=1.0, C=0.5),
+    "evenhand, α = 0": partial(evenhand, rarity_reward=0.0),
     "pecos": pecos,
-    "omikuji (Parabel)": lambda *data: omikuji(*data, bonsai=False),
-    "omikuji (Bonsai)": lambda *data: omikuji(*data, bonsai=True),
+    "omikuji (Parabel)": partial(omikuji, bonsai=False),
+    "omikuji (Bonsai)": partial(omikuji, bonsai=True),
     "napkinxc": napkinxc,
     "libmultilabel": libmultilabel,
 }
@@ -179,21 +180,23 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("method", choices=METHODS)
     parser.add_argument("folder", type=Path)
-    options = parser.parse_args()
+    parser.add_argument("--options", type=json.loads, default={}, help="of the method, as a JSON object")
+    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="(default: all cores)")
+    given = parser.parse_args()
     x, y, x_val, x_test = (
-        sparse.csr_matrix(sparse.load_npz(options.folder / f"{name}.npz"))
+        sparse.csr_matrix(sparse.load_npz(given.folder / f"{name}.npz"))
         for name in ("x_train", "y_train", "x_val", "x_test")
     )
-    predict, trained, size = METHODS[options.method](x, y)
+    predict, trained, size = METHODS[given.method](x, y, given.threads, **given.options)
     start = time.perf_counter()
     scores = predict(x_test)
     predicted = time.perf_counter() - start
     for part, found in (("test", scores), ("val", predict(x_val))):
-        sparse.save_npz(options.folder / f"{options.method}.{part}.npz", sparse.csr_matrix(found))
+        sparse.save_npz(given.folder / f"{given.method}.{part}.npz", sparse.csr_matrix(found))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     record = {"train": trained[0], "processor": trained[1], "predict": predicted / x_test.shape[0]}
     record |= {"size": size, "memory": peak}
-    (options.folder / f"{options.method}.json").write_text(json.dumps(record))
+    (given.folder / f"{given.method}.json").write_text(json.dumps(record))
 
 
 if __name__ == "__main__":

@@ -26,6 +26,7 @@ from evenhand.experiments.report import (
     facts,
     figures_table,
     judge,
+    plot_intervals,
     verdicts,
 )
 from evenhand.experiments.runs import Run
@@ -38,7 +39,6 @@ from results_lambda_plots import (
     at_equal_tokens,
     over,
     over_quarters,
-    plot_intervals,
 )
 
 BASELINE = "dapo"

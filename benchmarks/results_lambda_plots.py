@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from matplotlib.figure import Figure
 
-from evenhand.experiments.page import Grid, Plot
-from evenhand.experiments.report import Floats, Judged, Results, plot_lines, show_difference
+from evenhand.experiments.page import Plot
+from evenhand.experiments.report import Floats, Results, plot_lines
 from evenhand.experiments.runs import Run
 
 AT_EQUAL_TOKENS = "accuracy at equal tokens"
@@ -32,7 +31,6 @@ _QUARTER_CAPTIONS = {
     "advantage": "Advantage of a response by quarter of its group, shortest first, mean of all steps:"
     " where the line rises, long responses are right more often.",
 }
-_MARKERS = ("o", "s")
 
 
 @dataclass(frozen=True)
@@ -131,39 +129,3 @@ def over_quarters(results: Results, data: str) -> list[Plot]:
         quarters = np.arange(1.0, len(figures) + 1)
         plots.append(plot_lines(_QUARTER_CAPTIONS[name], "quarter", quarters, lines))
     return plots
-
-
-def plot_intervals(
-    caption: str, along: str, values: Sequence[str], lines: Mapping[str, Mapping[str, Judged]]
-) -> Plot:
-    """Differences with their intervals over the values of an option.
-
-    Parameters
-    ----------
-    caption, along : str
-        `along` names the option.
-    values : sequence of str
-        Of the option, in order; those without a difference are left out.
-    lines : mapping of str to mapping
-        For each name, differences by value.
-
-    Returns
-    -------
-    Plot
-    """
-    values = [value for value in values if any(value in line for line in lines.values())]
-    figure = Figure(figsize=(6, 3.6), layout="constrained")
-    axes = figure.subplots()
-    axes.axhline(0, color="#888", linewidth=0.8)
-    for number, (name, line) in enumerate(lines.items()):
-        at = [values.index(value) + 0.12 * (number - (len(lines) - 1) / 2) for value in line]
-        mean = np.array([one.found.mean for one in line.values()])
-        ends = np.array([[one.found.low, one.found.high] for one in line.values()]).T
-        axes.errorbar(at, mean, np.abs(ends - mean), fmt=_MARKERS[number], capsize=3, label=name)
-    axes.set_xticks(range(len(values)), values)
-    axes.set_xlabel(along)
-    axes.grid(alpha=0.3)
-    figure.legend(loc="outside upper center", ncols=3, frameon=False, fontsize="small")
-    rows = [[value, *(show_difference(line.get(value)) for line in lines.values())] for value in values]
-    numbers = Grid("Mean [95 % interval]; marks as in the table of differences.", [along, *lines], rows)
-    return Plot(f"{caption} Points: mean over seeds; bars: 95 % interval, paired by seed.", figure, numbers)

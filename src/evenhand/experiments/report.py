@@ -25,6 +25,7 @@ TENTHS = np.arange(1.0, 11.0)
 ALONG_TENTHS = "tenth of the labels"
 _AT = ("step", "epoch", "round")  # what records are counted by
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")  # Okabe and Ito's
+_MARKERS = ("o", "s", "^", "D", "v")
 _STYLES = ("-", "--", ":", "-.")
 
 CURVES = {
@@ -293,7 +294,7 @@ def facts(results: Results, unfinished: int = 0) -> list[str]:
     return [*told, *(f"Made by: {one}." for one in made)]
 
 
-def show_spread(values: Sequence[float]) -> str:
+def show_spread(values: Sequence[float], decimals: int = 2) -> str:
     """Mean ± standard deviation as text.
 
     Examples
@@ -303,8 +304,8 @@ def show_spread(values: Sequence[float]) -> str:
     """
     if not values:
         return "–"
-    mean = f"{np.mean(values):.2f}"
-    return mean if len(values) == 1 else f"{mean} ± {np.std(values, ddof=1):.2f}"
+    mean = f"{np.mean(values):.{decimals}f}"
+    return mean if len(values) == 1 else f"{mean} ± {np.std(values, ddof=1):.{decimals}f}"
 
 
 def figures_table(results: Results, data: str, figures: Sequence[str]) -> Grid:
@@ -436,13 +437,52 @@ def plot_lines(caption: str, along: str, at: Floats, lines: Mapping[str, Floats]
         low, high = np.nanmin(values[:, known], axis=0), np.nanmax(values[:, known], axis=0)
         axes.fill_between(at[known], low, high, color=colour, alpha=0.15, linewidth=0)
         shown = [values[:, place][np.isfinite(values[:, place])] for place in places]
-        rows.append([name, *(show_spread(list(one)) for one in shown)])
+        decimals = 2 if np.nanmax(np.abs(values)) > 2 else 4  # shares and entropies want more than per cents
+        rows.append([name, *(show_spread(list(one), decimals) for one in shown)])
     axes.set_xlabel(along)
     axes.grid(alpha=0.3)
     figure.legend(loc="outside upper center", ncols=3, frameon=False, fontsize="small")
     columns = ["", *(f"{along} {at[place]:g}" for place in places)]
     numbers = Grid("Mean ± standard deviation over seeds.", columns, rows)
     return Plot(f"{caption} Lines: mean over seeds; bands: lowest to highest seed.", figure, numbers)
+
+
+def plot_intervals(
+    caption: str, along: str, values: Sequence[str], lines: Mapping[str, Mapping[str, Judged]]
+) -> Plot:
+    """Differences with their intervals over the values of an option.
+
+    Parameters
+    ----------
+    caption, along : str
+        `along` names the option.
+    values : sequence of str
+        Of the option, in order; those without a difference are left out.
+    lines : mapping of str to mapping
+        For each name, differences by value.
+
+    Returns
+    -------
+    Plot
+    """
+    values = [value for value in values if any(value in line for line in lines.values())]
+    figure = Figure(figsize=(6, 3.6), layout="constrained")
+    axes = figure.subplots()
+    axes.axhline(0, color="#888", linewidth=0.8)
+    for number, (name, line) in enumerate(lines.items()):
+        at = [values.index(value) + 0.12 * (number - (len(lines) - 1) / 2) for value in line]
+        mean = np.array([one.found.mean for one in line.values()])
+        ends = np.array([[one.found.low, one.found.high] for one in line.values()]).T
+        axes.errorbar(
+            at, mean, np.abs(ends - mean), fmt=_MARKERS[number % len(_MARKERS)], capsize=3, label=name
+        )
+    axes.set_xticks(range(len(values)), values)
+    axes.set_xlabel(along)
+    axes.grid(alpha=0.3)
+    figure.legend(loc="outside upper center", ncols=3, frameon=False, fontsize="small")
+    rows = [[value, *(show_difference(line.get(value)) for line in lines.values())] for value in values]
+    numbers = Grid("Mean [95 % interval]; marks as in tables of differences.", [along, *lines], rows)
+    return Plot(f"{caption} Points: mean over seeds; bars: 95 % interval, paired by seed.", figure, numbers)
 
 
 def _chosen(what: str, wanted: Sequence[str] | None, known: Sequence[str], usual: Sequence[str]) -> list[str]:
