@@ -262,9 +262,7 @@ def linear_methods() -> dict[str, Method]:
     rounds: Mapping[str, Any] = {"rounds": 3}
     return {
         GAME: LinearGame(both),
-        "game, rounds, β > 0": LinearGame(
-            choices(own_share=[0.0, 0.5], disagreement_reward=[1.0, 4.0]), rounds
-        ),
+        "game, rounds": LinearGame(choices(own_share=[0.0, 0.5], disagreement_reward=[1.0, 4.0]), rounds),
         "game, rounds, β = 0": LinearGame(
             choices(own_share=[0.0, 0.5], C=[0.3, 1.0]), {**rounds, "disagreement_reward": 0.0}
         ),
