@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
+from operator import itemgetter
 
 import numpy as np
 
@@ -92,7 +93,7 @@ _ROUNDS = ("game, rounds", "game, rounds, β = 0")
 _EPOCHS = (NEURAL_GAME, "neural, β = 0", NEURAL_ENSEMBLE)
 _TEAMS = (GAME, ENSEMBLE, NEURAL_GAME, NEURAL_ENSEMBLE)
 _CURVES = ("potential", "rare_f1_bound", "disagreement_rare", "disagreement_head")
-_CONSENSUS = 0.1  # of the first disagreement
+_CONSENSUS = 0.1  # of the highest disagreement
 
 Judgements = dict[tuple[str, str, str, str], Judged]  # by what it is compared with, data set, method, figure
 
@@ -113,7 +114,8 @@ def page(runs: Sequence[Run]) -> list[Section]:
     if not results.runs:
         return [Section("Multi-label", [Text(["No run is finished."])])]
     judged = _judge(results)
-    found = [Section("Multi-label: what was run", [Text([*facts(Results(runs)), *_RULES])])]
+    beside = f"Beside these {len(runs) - len(results.runs)} runs with one option changed."
+    found = [Section("Multi-label: what was run", [Text([*facts(results), beside, *_RULES])])]
     found += [_answers(results, judged)]
     found += [_of_data(results, data, judged) for data in results.data]
     found += [_division(results), _consensus(results)]
@@ -196,7 +198,7 @@ def _of_data(results: Results, data: str, judged: Judgements) -> Section:
         caption = (
             f"{name} by tenths of the labels, from the rarest (1) to the commonest (10): who wins where?"
         )
-        blocks.append(plot_lines(caption, ALONG_TENTHS, TENTHS, lines))
+        blocks += _over_tenths(caption, lines)
     for methods in (_ROUNDS, _EPOCHS):
         blocks += curves_of(_only(here, methods), data, _CURVES)
     return Section(f"Multi-label: {data}", blocks)
@@ -216,6 +218,12 @@ def _less_others(results: Results, data: str, game: str, judged: Judgements) -> 
         " comparisons of methods."
     )
     return Grid(caption, ["less", *shown], rows)
+
+
+def _over_tenths(caption: str, lines: Mapping[str, Floats]) -> list[Plot]:
+    """A line a name over the tenths of the labels; no plot where no run has the figure."""
+    known = any(np.isfinite(values).any() for values in lines.values())
+    return [plot_lines(caption, ALONG_TENTHS, TENTHS, lines)] if known else []
 
 
 def _only(results: Results, methods: Sequence[str]) -> Results:
@@ -241,7 +249,7 @@ def _division(results: Results) -> Section:
         caption = (
             f"{data}: entropy of the fusion weights by tenths of the labels, nats. 0: one player decides."
         )
-        blocks.append(plot_lines(caption, ALONG_TENTHS, TENTHS, lines))
+        blocks += _over_tenths(caption, lines)
         for method in (GAME, NEURAL_GAME):
             if runs := results.of(data, method):
                 caption = (
@@ -249,13 +257,11 @@ def _division(results: Results) -> Section:
                 )
                 team = {"team": by_tenths(runs, "Average precision")}
                 lines = team | _players(runs, "Average precision of player")
-                blocks.append(plot_lines(caption, ALONG_TENTHS, TENTHS, lines))
+                blocks += _over_tenths(caption, lines)
                 caption = (
                     f"{data}, {method}: each player's share of ω, per cent: whom does the team hear where?"
                 )
-                blocks.append(
-                    plot_lines(caption, ALONG_TENTHS, TENTHS, _players(runs, "Share of ω of player"))
-                )
+                blocks += _over_tenths(caption, _players(runs, "Share of ω of player"))
     return Section("Multi-label: division of labour", blocks)
 
 
@@ -280,32 +286,34 @@ def _consensus(results: Results) -> Section:
     for data in results.data:
         for method in (*_ROUNDS, *_EPOCHS):
             for labels in ("rare", "head"):
-                found = [_disagreement(run, f"disagreement_{labels}") for run in results.of(data, method)]
-                courses = [course for course in found if len(course) > 1]
+                found = [_course(run, f"disagreement_{labels}") for run in results.of(data, method)]
+                courses = [course for course in found if len(course) > 1 and any(course)]
                 if courses:
                     rows.append([data, method, labels, *_as_cells(courses)])
-    columns = ["data", "method", "labels", "at first", "at last", "fell to a tenth", "at (median)"]
     caption = (
-        "Disagreement of the players on positives of the rarest and the commonest tenth of the labels,"
-        " after the first and the last round or epoch; in how many seeds it fell to a tenth of the first,"
-        " and when: does it fall faster on rare labels with the reward for disagreement (β) than without?"
+        "Disagreement of the players on positives of the rarest and the commonest tenth of the labels, mean"
+        " over seeds, after the first round or epoch, at its highest, and after the last; in how many seeds"
+        " it fell to a tenth of the highest, and when: does it fall faster on rare labels with the reward"
+        " for disagreement (β) than without?"
     )
+    columns = ["data", "method", "labels", "first", "highest", "last", "fell to a tenth", "at (median)"]
     return Section("Multi-label: consensus", [Grid(caption, columns, rows)])
 
 
-def _disagreement(run: Run, name: str) -> list[float]:
+def _course(run: Run, name: str) -> list[float]:
+    """A record from round to round, or epoch to epoch."""
     return [value for line in run.records() if (value := line.get(name)) is not None]
 
 
 def _as_cells(courses: Sequence[Sequence[float]]) -> list[str]:
-    fell = [
-        next((at for at, value in enumerate(course) if value <= _CONSENSUS * course[0]), None)
-        for course in courses
-    ]
+    firsts, highest, lasts = ([of(one) for one in courses] for of in (itemgetter(0), max, itemgetter(-1)))
+    fell = []
+    for course, top in zip(courses, highest):
+        after = range(course.index(top), len(course))
+        fell += [next((at for at in after if course[at] <= _CONSENSUS * top), None)]
     known = [at for at in fell if at is not None]
     return [
-        f"{np.mean([course[0] for course in courses]):.4f}",
-        f"{np.mean([course[-1] for course in courses]):.4f}",
+        *(f"{np.mean(values):.4f}" for values in (firsts, highest, lasts)),
         f"{len(known)} of {len(courses)}",
         f"{np.median(known):g}" if known else "–",
     ]

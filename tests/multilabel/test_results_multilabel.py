@@ -14,13 +14,15 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 import results
 import results_methods
 import results_multilabel
+import results_multilabel_page
 from evenhand.experiments.grid import play_grid
+from evenhand.experiments.page import Grid, Points
 from evenhand.experiments.runs import Run, find_runs
 from evenhand.multilabel.estimator import CuriosityGameClassifier
 from evenhand.multilabel.neural.estimator import NeuralGameClassifier
 from results_ablations import ABLATIONS, BASES, Ablation, base_of, variant
 from results_data import MULAN, TUNING_SEED, load, why_absent
-from results_methods import GAME, NEURAL_GAME, Outcome, Peer, Team, linear_methods, neural_methods
+from results_methods import ENSEMBLE, GAME, NEURAL_GAME, Outcome, Peer, Team, linear_methods, neural_methods
 from results_multilabel_page import COMPARED, QUESTIONS, SHOWN
 
 SMALL = "made up, small"
@@ -185,6 +187,52 @@ def test_variants_with_the_same_options_are_one_method():
     same = Ablation("α", "rarity_reward", (1.0,)), Ablation("β", "disagreement_reward", (1.0,))
     assert {variant("neural", one, 1.0).method for one in same} == {"neural: as it is"}
     assert variant("neural", same[0], 3.0).options == {**BASES["neural"], "rarity_reward": 3.0}
+
+
+@pytest.fixture
+def made_up_runs(tmp_path):
+    """Runs of which the game gains 2 to 2.2 points of the tail over the ensemble, and loses 1 of P@1."""
+    runs = []
+    for data in ("a", "b"):
+        for method, tail, head in ((GAME, 32.0, 79.0), (ENSEMBLE, 30.0, 80.0)):
+            for seed in range(5):
+                place = tmp_path / data / method / str(seed)
+                run = Run.start(place, method, data, seed, {"kind": "compared"})
+                run.log({"configuration": {"C": 0.3}})
+                gain = 0.05 * seed if method == GAME else 0.0
+                run.finish({"Rare-F1 (macro_f1)": tail + seed + gain, "P@1": head + seed})
+                runs.append(run)
+    return runs
+
+
+def test_answers_are_computed_from_the_intervals(made_up_runs):
+    sections = results_multilabel.sections(made_up_runs)
+    answers = next(section for section in sections if section.heading.endswith("at what price to the head?"))
+    told = [point for block in answers.blocks if isinstance(block, Points) for point in block.points]
+    assert told[0] == (
+        "linear (game less ensemble, α = β = 0), Rare-F1 (macro_f1): +2.10 in the mean; above on 2 and below"
+        " on 0 of 2 data sets by the 95 % interval, on 2 and 0 after Holm's correction over all 4 comparisons."
+    )
+    assert [point for point in told if "P@1: -1.00 in the mean; above on 0 and below on 2" in point]
+    table = next(
+        block
+        for section in sections
+        for block in section.blocks
+        if isinstance(block, Grid) and block.caption.startswith("game less the other")
+    )
+    assert table.rows == [[ENSEMBLE, "+2.10 [+2.00, +2.20] **", "-1.00 [-1.00, -1.00] **"]]
+
+
+def test_runs_that_are_not_finished_are_left_out(made_up_runs, tmp_path):
+    begun = Run.start(tmp_path / "begun", "one player", "a", 0, {"kind": "compared"})
+    sections = results_multilabel.sections([*made_up_runs, begun])
+    assert not any("one player" in str(row) for row in sections[2].blocks[0].rows)
+
+
+def test_consensus_is_a_tenth_of_the_highest_disagreement():
+    courses = [[0.1, 0.4, 0.2, 0.04, 0.3], [0.5, 0.2, 0.1, 0.06, 0.06]]
+    found = results_multilabel_page._as_cells(courses)
+    assert found == ["0.3000", "0.4500", "0.1800", "1 of 2", "3"]
 
 
 def outcome_of(problem, probabilities, team=None):
