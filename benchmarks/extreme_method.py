@@ -137,7 +137,7 @@ def libmultilabel(x: Matrix, y: Matrix, threads: int, *, C: float = 1.0) -> Outc
             dense = model.predict_values(sparse.csr_matrix(wanted[at : at + 256]).astype(np.float64))
             best = np.argpartition(-dense, min(K, dense.shape[1] - 1), axis=1)[:, :K]
             values = np.take_along_axis(dense, best, axis=1)
-            rows = np.repeat(np.arange(len(best)), K)
+            rows = np.repeat(np.arange(len(best)), best.shape[1])
             parts.append(sparse.csr_matrix((values.ravel(), (rows, best.ravel())), shape=dense.shape))
         return sparse.vstack(parts, format="csr")
 

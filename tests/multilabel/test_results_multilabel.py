@@ -211,7 +211,8 @@ def test_answers_are_computed_from_the_intervals(made_up_runs):
     told = [point for block in answers.blocks if isinstance(block, Points) for point in block.points]
     assert told[0] == (
         "linear (game less ensemble, α = β = 0), Rare-F1 (macro_f1): +2.10 in the mean; above on 2 and below"
-        " on 0 of 2 data sets by the 95 % interval, on 2 and 0 after Holm's correction over all 4 comparisons."
+        " on 0 of 2 data sets by the 95 % interval, on 2 and 0 after Holm's correction over all 4"
+        " comparisons."
     )
     assert [point for point in told if "P@1: -1.00 in the mean; above on 0 and below on 2" in point]
     table = next(

@@ -299,8 +299,8 @@ def show_spread(values: Sequence[float], decimals: int = 2) -> str:
 
     Examples
     --------
-    >>> show_spread([1.0, 2.0, 3.0]), show_spread([0.5]), show_spread([])
-    ('2.00 ± 1.00', '0.50', '–')
+    >>> show_spread([1.0, 2.0, 3.0]), show_spread([0.5], decimals=4), show_spread([])
+    ('2.00 ± 1.00', '0.5000', '–')
     """
     if not values:
         return "–"
