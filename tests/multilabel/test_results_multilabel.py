@@ -297,5 +297,5 @@ def test_a_peer_in_a_process_of_its_own_is_judged_like_the_rest():
     peer = Peer([], "evenhand, α = 0", Path(sys.executable))
     figures = results_multilabel.measure(peer.play(problem, {"C": 1.0}, seed=0), problem)
     assert figures["P@1"] > 60
-    with pytest.raises(RuntimeError, match=r"evenhand, α = 0 failed: .*no_such_option"):
+    with pytest.raises(RuntimeError, match=r"(?s)evenhand, α = 0 failed: .*no_such_option"):
         peer.play(problem, {"no_such_option": 1}, seed=0)
