@@ -34,7 +34,8 @@ from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, proce
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast, PrinterCallback
 
 from evenhand.experiments.compare import show_interval
-from evenhand.grpo.trainer import LambdaGRPOConfig, LambdaGRPOTrainer
+from evenhand.grpo.config import LambdaGRPOConfig
+from evenhand.grpo.trainer import LambdaGRPOTrainer
 from evenhand.multilabel.game import disagreement, rarity
 from evenhand.multilabel.metrics import evaluate
 

@@ -17,7 +17,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 import tiny_policy as tiny
 from tiny_policy import GROUP, SetLambdaTrainer, SetStockTrainer, largest_difference, logged, record
 
-from evenhand.grpo.trainer import LambdaGRPOConfig, LambdaGRPOTrainer
+from evenhand.grpo.config import LambdaGRPOConfig
+from evenhand.grpo.trainer import LambdaGRPOTrainer
 
 LAYOUT_4X16 = {"per_device_train_batch_size": 16, "gradient_accumulation_steps": 4}
 LORA = LoraConfig(r=2, target_modules=["q_proj", "v_proj"], init_lora_weights=False, task_type="CAUSAL_LM")

@@ -16,7 +16,8 @@ from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast, TrainerCallback
 from trl import GRPOTrainer
 
-from evenhand.grpo.trainer import LambdaGRPOConfig, LambdaGRPOTrainer
+from evenhand.grpo.config import LambdaGRPOConfig
+from evenhand.grpo.trainer import LambdaGRPOTrainer
 
 CHARACTERS = "0123456789+=,"
 END = 2

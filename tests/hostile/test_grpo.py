@@ -202,7 +202,7 @@ def test_gold_answers_that_nothing_can_match(refused):
     ],
 )
 def test_options_of_the_trainer(tmp_path, refused, options, message):
-    from evenhand.grpo.trainer import LambdaGRPOConfig
+    from evenhand.grpo.config import LambdaGRPOConfig
 
     usual = {"output_dir": str(tmp_path), "use_cpu": True, "bf16": False, "report_to": "none"}
     refused(ValueError, message, lambda: LambdaGRPOConfig(**usual | options))

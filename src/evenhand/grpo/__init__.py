@@ -5,14 +5,15 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from evenhand.grpo.aggregation import response_weights
+    from evenhand.grpo.config import LambdaGRPOConfig
     from evenhand.grpo.preference import LearnablePreference
-    from evenhand.grpo.trainer import LambdaGRPOConfig, LambdaGRPOTrainer
+    from evenhand.grpo.trainer import LambdaGRPOTrainer
 
 __all__ = ["LambdaGRPOConfig", "LambdaGRPOTrainer", "LearnablePreference", "response_weights"]
 
 # Fetched when asked for: the trainer imports TRL, which takes seconds; the mathematics needs none of it.
 _HOMES = {
-    "LambdaGRPOConfig": "evenhand.grpo.trainer",
+    "LambdaGRPOConfig": "evenhand.grpo.config",
     "LambdaGRPOTrainer": "evenhand.grpo.trainer",
     "LearnablePreference": "evenhand.grpo.preference",
     "response_weights": "evenhand.grpo.aggregation",

@@ -350,7 +350,8 @@ def _make_trainer(
     from trl import GRPOConfig, GRPOTrainer
 
     from evenhand.grpo.chain_policy import make_tokenizer
-    from evenhand.grpo.trainer import LambdaGRPOConfig, LambdaGRPOTrainer
+    from evenhand.grpo.config import LambdaGRPOConfig
+    from evenhand.grpo.trainer import LambdaGRPOTrainer
 
     problems = settings.family.problems(settings.steps * settings.prompts, seed=seed)
     options = {

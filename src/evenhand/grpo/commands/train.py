@@ -22,8 +22,9 @@ from trl.rewards import accuracy_reward, get_soft_overlong_punishment, think_for
 from trl.scripts.grpo import GRPOScriptArguments
 
 from evenhand.grpo.commands.shared import TaskSource
+from evenhand.grpo.config import LambdaGRPOConfig
 from evenhand.grpo.rewards import REWARDS, check_answers, checked, overlong_punishment
-from evenhand.grpo.trainer import LambdaGRPOConfig, LambdaGRPOTrainer
+from evenhand.grpo.trainer import LambdaGRPOTrainer
 
 _OVERLONG = overlong_punishment.__name__
 _THEIRS: dict[str, Callable[[], Any]] = {
