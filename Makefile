@@ -42,7 +42,8 @@ bench-xmc: $(READY) .venv-peers/ready
 		pecos "omikuji (Parabel)" "omikuji (Bonsai)" napkinxc
 	$(XMC) tags --methods evenhand pecos
 	$(BIN)/python benchmarks/extreme_cost.py
-	$(XMC) proteins --rounds 1 --methods evenhand pecos "omikuji (Parabel)"
+	$(XMC) proteins-fifth --rounds 1 --methods evenhand pecos "omikuji (Parabel)"
+	$(XMC) proteins --rounds 1 --methods evenhand
 
 clean:
 	rm -rf .venv .venv-peers .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist site
