@@ -189,7 +189,8 @@ def test_kl_is_neither_weighted_nor_part_of_lambda_s_gradient(tmp_path):
     torch.manual_seed(1)
     stock, _ = tiny.train(tiny.make_config(tmp_path, loss_type="dapo", **options), SetStockTrainer, **alike)
     assert logged(stock, "kl")[0] > 1e-3
-    assert logged(stock, "grad_norm")[0] > 1e-3
+    moved = [values for name, values in weights_of(stock).items() if "lora_B" in name]  # which start at 0
+    assert max(np.abs(values).max() for values in moved) > 1e-3
     assert largest_difference(weights_of(ours), weights_of(stock)) == 0.0
     assert logged(ours, "preference/gradient") == [0.0, 0.0]
     assert float(ours.preference.value) == 2.0
