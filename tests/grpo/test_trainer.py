@@ -349,7 +349,8 @@ def test_look_ahead_is_the_slope_of_the_next_batch_s_reward(tmp_path, optim, max
     }
     lam, h = 0.5, 2.0**-7  # λ and f are float32 in a trainer, and AdamW's second step bends: hence 5 %
     trainer = run_with_lambda_set(tmp_path, lam, max_steps=3, **options)
-    assert min(logged(trainer, "grad_norm")) > max_grad_norm
+    if max_grad_norm:  # without one transformers 5.0 logs no norm
+        assert min(logged(trainer, "grad_norm")) > max_grad_norm
     rows = responses(trainer, 24)[0][2 * 8 * GROUP :]
     advantages = advantages_of(trainer, rows).ravel()
     n_tokens = sum(len(completion) for _, completion in rows)
