@@ -69,7 +69,11 @@ def replacing(path: Path) -> Iterator[TextIO]:
     """A text file that takes its place when it is complete."""
     unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with unfinished.open("w", encoding="utf-8", newline="") as file:
+        opened = unfinished.open("w", encoding="utf-8", newline="")
+    except OSError as error:  # the name that was asked for is the one to tell
+        raise OSError(error.errno, error.strerror, os.fspath(path)) from error
+    try:
+        with opened as file:
             yield file
         os.replace(unfinished, path)
     finally:

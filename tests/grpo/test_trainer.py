@@ -189,7 +189,8 @@ def test_kl_is_neither_weighted_nor_part_of_lambda_s_gradient(tmp_path):
     torch.manual_seed(1)
     stock, _ = tiny.train(tiny.make_config(tmp_path, loss_type="dapo", **options), SetStockTrainer, **alike)
     assert logged(stock, "kl")[0] > 1e-3
-    assert logged(stock, "grad_norm")[0] > 1e-3
+    moved = [values for name, values in weights_of(stock).items() if "lora_B" in name]  # which start at 0
+    assert max(np.abs(values).max() for values in moved) > 1e-3
     assert largest_difference(weights_of(ours), weights_of(stock)) == 0.0
     assert logged(ours, "preference/gradient") == [0.0, 0.0]
     assert float(ours.preference.value) == 2.0
@@ -348,7 +349,8 @@ def test_look_ahead_is_the_slope_of_the_next_batch_s_reward(tmp_path, optim, max
     }
     lam, h = 0.5, 2.0**-7  # λ and f are float32 in a trainer, and AdamW's second step bends: hence 5 %
     trainer = run_with_lambda_set(tmp_path, lam, max_steps=3, **options)
-    assert min(logged(trainer, "grad_norm")) > max_grad_norm
+    if max_grad_norm:  # without one transformers 5.0 logs no norm
+        assert min(logged(trainer, "grad_norm")) > max_grad_norm
     rows = responses(trainer, 24)[0][2 * 8 * GROUP :]
     advantages = advantages_of(trainer, rows).ravel()
     n_tokens = sum(len(completion) for _, completion in rows)

@@ -91,7 +91,8 @@ def write_folder(folder: str | os.PathLike[str], kind: Kind, state: Mapping[str,
         return
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.parent / f".{path.name}.{secrets.token_hex(8)}.tmp"
-    beside.mkdir()
+    with _telling_of(path):
+        beside.mkdir()
     try:
         _write_into(beside, kind, plain, arrays)
         os.rename(beside, path)
@@ -448,8 +449,10 @@ def _write_into(path: Path, kind: Kind, plain: Any, arrays: dict[str, npt.NDArra
 
 def _write_file(path: Path, content: bytes) -> None:
     temporary = path.parent / f".{secrets.token_hex(8)}.tmp"
+    with _telling_of(path):
+        opened = temporary.open("xb")
     try:
-        with temporary.open("xb") as file:
+        with opened as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
@@ -457,6 +460,15 @@ def _write_file(path: Path, content: bytes) -> None:
     finally:
         temporary.unlink(missing_ok=True)
     _sync(path.parent)
+
+
+@contextmanager
+def _telling_of(path: Path) -> Iterator[None]:
+    """Errors of a temporary name are told of the name that it stands for."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, os.fspath(path)) from error
 
 
 @contextmanager
