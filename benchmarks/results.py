@@ -18,7 +18,7 @@ from typing import Protocol, cast
 
 from evenhand.experiments.grid import Cell, play_grid
 from evenhand.experiments.page import Section, write_html, write_markdown
-from evenhand.experiments.runs import Run, RunError
+from evenhand.experiments.runs import Run, RunError, find_runs
 from evenhand.terminal import say, tell
 
 PARTS = {"multilabel": "results_multilabel", "lambda": "results_lambda"}
@@ -65,25 +65,33 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if given.jobs < 1:
         parser.error(f"--jobs is {given.jobs}; give at least 1")
     try:
-        sections = [section for name in given.parts for section in play(name, given)]
-    except (RunError, RuntimeError) as error:
+        parts = [play(name, given) for name in given.parts]
+    except RunError as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:
         say("Stopped. The same command goes on from here; runs that have finished are kept.")
         raise
     page = given.out / "report.html"
     title = "The curiosity game and λ-GRPO beside their controls"
-    write_html(page, title, sections)
-    write_markdown(page.with_suffix(".md"), title, sections)
-    tell(f"All figures and curves: {page}, {page.with_suffix('.md')}")
+    sections = [section for found, _ in parts for section in found]
+    if sections:
+        write_html(page, title, sections)
+        write_markdown(page.with_suffix(".md"), title, sections)
+        tell(f"All figures and curves: {page}, {page.with_suffix('.md')}")
+    if troubles := [trouble for _, trouble in parts if trouble]:
+        sys.exit("\n".join(f"error: {trouble}" for trouble in troubles))
 
 
-def play(name: str, given: argparse.Namespace) -> list[Section]:
-    """Play a part and tell what came out."""
+def play(name: str, given: argparse.Namespace) -> tuple[list[Section], str | None]:
+    """Play a part and tell what came out, and what failed: hours of other runs are shown all the same."""
     part = cast(Part, import_module(PARTS[name]))
     say(f"{name}, {given.size}")
-    runs = play_grid(part.cells(given.size, given), part.work, given.out / name, n_jobs=given.jobs)
-    return part.sections(runs)
+    trouble, out = None, given.out / name
+    try:
+        runs = play_grid(part.cells(given.size, given), part.work, out, n_jobs=given.jobs)
+    except RuntimeError as error:
+        trouble, runs = str(error), [run for run in find_runs(out) if run.figures is not None]
+    return part.sections(runs) if runs else [], trouble
 
 
 if __name__ == "__main__":

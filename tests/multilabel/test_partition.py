@@ -20,6 +20,15 @@ def counts_of(Y):
 
 
 @pytest.mark.parametrize("method", METHODS)
+def test_the_width_of_stored_label_numbers_changes_nothing(method):
+    narrow = long_tail()
+    wide = narrow.copy()
+    wide.indices, wide.indptr = wide.indices.astype(np.int64), wide.indptr.astype(np.int64)
+    found, expected = (partition_labels(Y, 3, method=method) for Y in (wide, narrow))
+    assert (found == expected).all()
+
+
+@pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("n_players", [1, 2, 5, 61])
 def test_every_label_has_an_owner(method, n_players):
     owners = partition_labels(long_tail(), n_players, method=method)

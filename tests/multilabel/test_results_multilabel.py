@@ -3,6 +3,7 @@
 import argparse
 import json
 import re
+import shutil
 import sys
 from pathlib import Path
 
@@ -87,6 +88,22 @@ def test_nothing_is_played_again_and_no_trace_of_the_kill_is_left(played, monkey
     for run in find_runs(played / "multilabel"):
         assert all(line.get("potential") != 9.0 for line in run.records())
         assert sum("configuration" in line for line in run.records()) == 1
+
+
+def test_a_run_that_fails_is_told_and_the_page_has_the_others(played, tmp_path, monkeypatch):
+    def fails(run):
+        raise ArithmeticError("on purpose")
+
+    out = tmp_path / "copy"
+    shutil.copytree(played, out)
+    (out / "report.md").unlink()
+    gone = out / "multilabel" / "made-up-small" / "game" / "seed-0"
+    (gone / "figures.json").unlink()
+    monkeypatch.setattr(results_multilabel, "work", fails)
+    with pytest.raises(SystemExit, match=r"^error: 1 of 18 runs failed; (?s:.)*on purpose"):
+        tiny(out)
+    assert "| game | " in (out / "report.md").read_text()
+    assert not (gone / "figures.json").exists()
 
 
 def test_the_same_seed_gives_the_same_figures_and_evidence(played, tmp_path):

@@ -101,7 +101,11 @@ def _nearest_clusters(label_matrix: sparse.csr_array, n_players: int, seed: int)
     from sklearn.preprocessing import normalize
 
     binary = label_matrix.astype(np.float64)
-    profiles = normalize(sparse.csr_array(binary.T @ binary))
+    together = sparse.csr_array(binary.T @ binary)
+    # Labels whose numbers are stored in 64 bits hand that on, and the clustering takes 32 bits only.
+    index = sparse.get_index_dtype(maxval=max(together.nnz, together.shape[1]))
+    parts = (together.data, together.indices.astype(index), together.indptr.astype(index))
+    profiles = normalize(sparse.csr_array(parts, together.shape))
     n_clusters = min(n_players, label_matrix.shape[1])
     model = MiniBatchKMeans(n_clusters, random_state=seed, n_init=3).fit(profiles)
     distance = model.transform(profiles)
