@@ -224,6 +224,21 @@ def test_label_trees_from_training_to_answers(folder, tmp_path):
     assert "label trees have no n_folds" in message
 
 
+def test_neural_players_refuse_groups(folder, tmp_path):
+    options = ("--out", tmp_path / "n", "--method", "neural", "--group", "name")
+    assert "know no groups" in flat(run("train", folder / "train.csv", *options, code=2))
+
+
+def test_a_test_file_is_counted_as_the_training_file_was(tmp_path):
+    """Its rows lack feature 0; read by itself it would be taken to count from 1."""
+    rows = [f"{row % 2} {row % 2}:1 2:0.5\n" for row in range(40)]
+    (tmp_path / "train.svm").write_text("".join(rows))
+    (tmp_path / "test.svm").write_text("1 1:1 2:0.5\n" * 3)
+    run("train", tmp_path / "train.svm", "--out", tmp_path / "model")
+    for line in lines_of(run("predict", tmp_path / "model", tmp_path / "test.svm", "--top-k", 1).stdout):
+        assert line["labels"] == ["1"]
+
+
 def test_label_trees_are_taken_where_all_scores_would_not_fit(folder, tmp_path, monkeypatch):
     monkeypatch.setattr("evenhand.multilabel.commands.train._MOST_BYTES", 0)
     run("train", folder / "train.txt", "--out", tmp_path / "m")
@@ -309,11 +324,14 @@ def test_unknown_labels_count_as_missed(folder, tmp_path):
     assert all_labels["f1"]["macro"] == pytest.approx(known["f1"]["macro"] * 12 / 13)
 
 
-def test_where_all_scores_would_not_fit(folder, tmp_path, monkeypatch):
+@pytest.mark.parametrize("decoder", ["micro", "macro_f1"])
+def test_where_all_scores_would_not_fit(folder, tmp_path, monkeypatch, decoder):
     # Fewer labels than candidates: the figures must be those of all scores.
-    run("evaluate", folder / "model", folder / "test.csv", "--json", tmp_path / "a.json")
+    evaluate = ("evaluate", folder / "model", folder / "test.csv", "--decoder", decoder, "--json")
+    run(*evaluate, tmp_path / "a.json")
     monkeypatch.setattr("evenhand.multilabel.commands.evaluate._DENSE_BYTES", 0)
-    shown = run("evaluate", folder / "model", folder / "test.csv", "--json", tmp_path / "b.json")
+    monkeypatch.setattr("evenhand.multilabel.commands.evaluate._ROWS", 7)
+    shown = run(*evaluate, tmp_path / "b.json")
     assert "100 most probable" in shown.stderr
     a, b = (json.loads((tmp_path / f"{name}.json").read_text()) for name in "ab")
     assert a["psp_at"] == pytest.approx(b["psp_at"])

@@ -11,7 +11,7 @@ def probabilities(seed: int, n: int = 40, n_labels: int = 10) -> np.ndarray:
     return np.random.default_rng(seed).random((n, n_labels))
 
 
-@pytest.mark.parametrize("k", [1, 3, 10, 15])
+@pytest.mark.parametrize("k", [1, 3, 10, 15, 10**9])
 def test_top_k_takes_the_highest(k):
     p = probabilities(0)
     decided = TopK(k).decode(p)

@@ -88,7 +88,9 @@ def test_bad_files_name_line_and_fault(write, fails, content, options, message):
     fails(lambda path: read_svmlight(path, **options), write("train.svm", content), message)
 
 
-@pytest.mark.parametrize("options", [{"n_features": 0}, {"n_features": -2}, {"zero_based": "maybe"}])
+@pytest.mark.parametrize(
+    "options", [{"n_features": 0}, {"n_features": -2}, {"zero_based": "maybe"}, {"zero_based": 0}]
+)
 def test_bad_options_name_themselves(write, options):
     with pytest.raises(DataError, match=next(iter(options))):
         read_svmlight(write("train.svm", GOOD), **options)

@@ -12,6 +12,7 @@ from scipy import sparse
 
 from evenhand.multilabel.commands.shared import check_decoder, label_names, per_cent, read_data
 from evenhand.multilabel.data import MultilabelData
+from evenhand.multilabel.decoding import MacroF1
 from evenhand.multilabel.metrics import BucketRow, Report, evaluate, label_table
 from evenhand.multilabel.model_io import Model, load_model
 from evenhand.multilabel.progress import progress_bar
@@ -121,8 +122,11 @@ def score(model: Model, X: Any, decoder: str, *, at_least: int) -> tuple[Scores,
         Of all labels; of the 100 most probable of each instance where all would take more than a GiB, and by
         label trees, which name no others.
     sets : csr_array, shape (n, L)
+        By decoder macro_f1 of the labels that have a score, else of all.
     """
     classifier, n = model.classifier, X.shape[0]
+    chosen = classifier.decoders_[decoder]
+    together = isinstance(chosen, MacroF1)  # which weighs all instances against each other
     scores_all = model.kind != "trees"
     dense = scores_all and n * len(classifier.classes_) * 4 <= _DENSE_BYTES
     if scores_all and not dense:
@@ -137,13 +141,15 @@ def score(model: Model, X: Any, decoder: str, *, at_least: int) -> tuple[Scores,
                 scores.append(classifier.predict_proba(views))
             else:
                 scores.append(classifier.predict_topk(views, max(_CANDIDATES, at_least)))
-                sets.append(sparse.csr_array(classifier.predict(views, decoder)))
+                if not together:
+                    sets.append(sparse.csr_array(classifier.predict(views, decoder)))
             if report is not None:
                 report("scoring", stop, n)
     if dense:
         p = np.concatenate(scores)
-        return p, classifier.decoders_[decoder].decode(p)
-    return sparse.csr_array(sparse.vstack(scores)), sparse.csr_array(sparse.vstack(sets))
+        return p, chosen.decode(p)
+    best = sparse.csr_array(sparse.vstack(scores))
+    return best, chosen.decode(best) if together else sparse.csr_array(sparse.vstack(sets))
 
 
 def show_report(report: Report, decoder: str) -> None:

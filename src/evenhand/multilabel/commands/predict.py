@@ -179,7 +179,12 @@ def _from_json(number: int, line: str, columns: list[str], id_field: str | None)
     for name, text in zip(columns, texts):
         if not isinstance(text, str):
             raise DataError(f"{place}field {name!r} is {json.dumps(text)[:60]}, not a text")
-    return str(number if id_field is None else row[id_field]), texts
+    if id_field is None:
+        return str(number), texts
+    name = row[id_field]
+    if isinstance(name, bool) or not isinstance(name, str | int):
+        raise DataError(f"{place}field {id_field!r} is {json.dumps(name)[:60]}, not a text or a whole number")
+    return str(name), texts
 
 
 def _top_k(model: Model, batch: Batch, k: int) -> sparse.csr_array[Any]:

@@ -71,6 +71,8 @@ def train_model(
     """
     partial = out.with_name(f"{out.name}.partial")
     given = {name: value for name, value in options.items() if value is not None}
+    if method == "neural" and reading.get("group") is not None:
+        raise ValueError("neural players know no groups; leave --group out, or give --method game")
     network = _neural_classifier(given, neural, partial) if method == "neural" else None
     if network is None:
         if strange := [name for name, value in neural.items() if value is not None]:
@@ -82,7 +84,7 @@ def train_model(
         data = read_data(path, reading)
     if method == "auto":
         method = "trees" if data.n_instances * data.n_labels * 4 > _MOST_BYTES else "game"
-    notes = {"reading": reading_note(reading)}
+    notes = {"reading": reading_note({**reading, **_counting_of(data)})}
     try:
         if network is not None:
             model = fit_model(network, data, _neural_views(network, data, texts), notes)
@@ -102,6 +104,12 @@ def train_model(
     shutil.rmtree(partial, ignore_errors=True)
     _show(model, data, time.perf_counter() - started)
     tell(f"Saved in {out}. Next:\n  evenhand multilabel evaluate {out} TEST_DATA")
+
+
+def _counting_of(data: MultilabelData) -> dict[str, bool]:
+    """How svmlight's features were counted; a small test file may not tell."""
+    found = data.notes.get("zero_based")
+    return {} if found is None else {"zero_based": found == "yes"}
 
 
 def fit_model(
@@ -241,7 +249,7 @@ def _text_views(data: MultilabelData, options: Mapping[str, Any], usual: str) ->
                 option = name.replace("_", "-")
                 raise ValueError(f"{data.source} holds features, not texts; leave --{option} out")
         return None
-    names = tuple((chosen or usual).split(","))
+    names = tuple(name.strip() for name in (chosen or usual).split(","))
     embedder = None
     if "embedding" in names:
         embedder = TextEmbedder(verbose=True) if model is None else TextEmbedder(model, verbose=True)

@@ -179,7 +179,7 @@ def _read_kept(folder: Path) -> DebianIndex | None:
             return None
         table = pl.read_parquet(folder / kept["table"]).select(*COLUMNS)
         return DebianIndex(table, kept["release"], kept["notes"])
-    except (OSError, ValueError, KeyError, pl.exceptions.PolarsError) as error:
+    except (OSError, ValueError, KeyError, TypeError, pl.exceptions.PolarsError) as error:
         raise unavailable(f"The index kept in {folder} is damaged ({error!r}); delete that folder") from error
 
 

@@ -259,7 +259,7 @@ def _read_kept(folder: Path) -> _Proteins | None:
         if kept["format"] != _FORMAT:
             return None
         return _Proteins(pl.read_parquet(folder / kept["table"]).select(*_COLUMNS), kept["notes"])
-    except (OSError, ValueError, KeyError, pl.exceptions.PolarsError) as error:
+    except (OSError, ValueError, KeyError, TypeError, pl.exceptions.PolarsError) as error:
         raise unavailable(f"What is kept in {folder} is damaged ({error!r}); delete that folder") from error
 
 

@@ -98,7 +98,7 @@ class MacroF1:
         thresholds[hopeless] = total[hopeless] = np.inf  # an infinite Σ p makes every gain 0
         if self.k is None:
             return sets_reaching(probabilities, thresholds)
-        ids = _start(probabilities, f1, size + total, self.k)
+        ids = _start(probabilities, f1, size + total, min(self.k, probabilities.shape[1]))
         _ascend(probabilities, ids, total)
         return sets_from_ids(ids, probabilities.shape)
 

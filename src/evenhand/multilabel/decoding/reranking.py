@@ -53,7 +53,7 @@ class TopK:
             If a score is not finite.
         """
         checked = as_scores(scores)
-        return sets_from_ids(rank_labels(checked, self.k), checked.shape)
+        return sets_from_ids(rank_labels(checked, min(self.k, checked.shape[1])), checked.shape)
 
     def get_state(self) -> State:
         """What `from_state` needs."""
@@ -111,12 +111,13 @@ class PropensityReranking:
             If a value is no probability, or the number of labels is not that of the propensities.
         """
         probabilities = as_probabilities(scores, n_labels=np.size(self.propensities))
+        k = min(self.k, probabilities.shape[1])
         if sparse.issparse(probabilities):
-            ids = rank_labels(_weighted(probabilities, self.propensities), self.k)
+            ids = rank_labels(_weighted(probabilities, self.propensities), k)
         else:
-            ids = np.full((probabilities.shape[0], self.k), -1, dtype=np.int64)
+            ids = np.full((probabilities.shape[0], k), -1, dtype=np.int64)
             for rows in row_chunks(probabilities):
-                ids[rows] = rank_labels(_weighted(probabilities[rows], self.propensities), self.k)
+                ids[rows] = rank_labels(_weighted(probabilities[rows], self.propensities), k)
         return sets_from_ids(ids, probabilities.shape)
 
     def get_state(self) -> State:

@@ -464,8 +464,8 @@ class ExtremeGameClassifier(BaseEstimator):  # type: ignore[misc]
         -------
         csr_array of float32, shape (n, L)
             Their scores in (0, 1], in the order of label ids; at most k a row. A score is a likelihood under
-            the squared hinge, not a calibrated probability; `PooledCalibration` and the decoders learn from
-            scores of instances that training did not see.
+            the squared hinge, not a calibrated probability; the decoders learn from scores of instances that
+            training did not see.
 
         Raises
         ------

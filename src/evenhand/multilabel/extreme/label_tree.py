@@ -13,7 +13,6 @@ from numba import njit
 from scipy import sparse
 
 IntArray = npt.NDArray[np.int64]
-FloatArray = npt.NDArray[np.floating[Any]]
 
 _ROUNDS = 20  # of a split in two; most settle in fewer than ten
 

@@ -35,7 +35,7 @@ def solve_all(
     Raises
     ------
     BrokenProcessPool
-        If processes died five times; once or twice, what they had in hand is given out again.
+        If processes died five times; before that, what they had in hand is given out again.
     """
     waiting = dict.fromkeys(numbers)
     for attempt in range(1, _ATTEMPTS + 1):

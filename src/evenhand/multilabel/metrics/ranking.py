@@ -1,7 +1,8 @@
 """How good the first k labels of an instance are: P@k, R@k, nDCG@k and their propensity-scored forms.
 
-Every figure is a mean over all instances; an instance without a true label counts as 0 in it, as in the
-Extreme Classification Repository's scripts. Of equal scores the lower label id is ranked first.
+P, R and nDCG are means over all instances, the propensity-scored forms ratios of two such means; an instance
+without a true label counts as 0 in them, as in the Extreme Classification Repository's scripts. Of equal
+scores the lower label id is ranked first.
 
 Every figure can be asked for some labels alone (``earned_by``): the ranking and the best possible value stay
 those of all labels, and only hits of these labels count. The parts of head, middle and tail sum to the whole.

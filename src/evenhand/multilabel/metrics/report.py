@@ -255,8 +255,8 @@ def label_table(
     Returns
     -------
     polars.DataFrame
-        Columns label, train, test, predicted (numbers of instances), part (head, middle, tail or null for a
-        label that training never saw), precision, recall, f1 and, where scores are given, average_precision
+        Columns label, train, test, predicted (numbers of instances), part (head, middle, tail, or null where
+        `head_middle_tail` gives none), precision, recall, f1 and, where scores are given, average_precision
         (null for a label without a test positive). Rows in the order of the labels.
 
     Raises

@@ -38,7 +38,7 @@ def read_svmlight(
     Returns
     -------
     MultilabelData
-        Sparse X, shape (n, d), and Y.
+        Sparse X, shape (n, d), and Y. Its ``notes["zero_based"]``, "yes" or "no", says how ids were counted.
 
     Raises
     ------
@@ -65,7 +65,7 @@ def read_svmlight(
     """
     if n_features is not None and not 1 <= n_features <= _rows.MAX_ID:
         raise DataError(f"n_features must be from 1 to {_rows.MAX_ID}, not {n_features}")
-    if zero_based not in (True, False, "auto"):
+    if not isinstance(zero_based, bool) and zero_based != "auto":
         raise DataError(f"zero_based must be True, False or 'auto', not {zero_based!r}")
     names = None if label_names is None else names_from(label_names)
     limits = {} if names is None else {"n_labels": len(names)}
@@ -91,6 +91,7 @@ def read_svmlight(
         label_names=names,
         instance_ids=tuple(map(str, range(rows.n_rows))),
         source=str(path),
+        notes={"zero_based": "no" if one_based else "yes"},
     )
 
 
