@@ -65,6 +65,8 @@ def figures(report: Report, by_set: Report) -> dict[str, float]:
 def fine_tune(run: Run) -> Mapping[str, float]:
     """Fine-tune, then measure quality and cost."""
     given = run.config
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()  # several runs share a process
     parts = debian_split(debian_tags(), seed=run.seed)
     if given["limit"] is not None:
         parts = {

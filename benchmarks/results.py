@@ -18,7 +18,7 @@ from typing import Protocol, cast
 
 from evenhand.experiments.grid import Cell, play_grid
 from evenhand.experiments.page import Section, write_html, write_markdown
-from evenhand.experiments.runs import Run, RunError, find_runs
+from evenhand.experiments.runs import Run, RunError
 from evenhand.terminal import say, tell
 
 PARTS = {"multilabel": "results_multilabel", "lambda": "results_lambda"}
@@ -86,11 +86,12 @@ def play(name: str, given: argparse.Namespace) -> tuple[list[Section], str | Non
     """Play a part and tell what came out, and what failed: hours of other runs are shown all the same."""
     part = cast(Part, import_module(PARTS[name]))
     say(f"{name}, {given.size}")
-    trouble, out = None, given.out / name
+    trouble, out, cells = None, given.out / name, part.cells(given.size, given)
     try:
-        runs = play_grid(part.cells(given.size, given), part.work, out, n_jobs=given.jobs)
+        runs = play_grid(cells, part.work, out, n_jobs=given.jobs)
     except RuntimeError as error:
-        trouble, runs = str(error), [run for run in find_runs(out) if run.figures is not None]
+        trouble, runs = str(error), [Run.read(cell.folder(out)) for cell in cells]
+        runs = [run for run in runs if run.figures is not None]
     return part.sections(runs) if runs else [], trouble
 
 

@@ -99,6 +99,8 @@ def _course(run: Run, along: str) -> tuple[Floats, Floats]:
 def over(results: Results, data: str) -> list[Plot]:
     """Accuracy over tokens and over wall time."""
     runs = [run for run in results.runs if run.data == data]
+    if not runs:
+        return []
     plots = []
     for along, (name, unit) in _ALONG.items():
         courses: dict[str, list[tuple[Floats, Floats]]] = {}

@@ -67,7 +67,7 @@ def main() -> None:
         ratios = np.divide(found[name], found["dapo"])
         spread = f"{ratios.min():.3f} to {ratios.max():.3f}"
         rows.append((name, f"{np.median(found[name]):.3f}", f"{np.median(ratios):.3f}", spread))
-    title = f"Seconds of a step: median of {_STEPS}, in {given.rounds} rounds"
+    title = f"Seconds of a step: median of {_STEPS - 1}, in {given.rounds} rounds"
     show_table(title, ("", "median", "ratio to dapo, median", "least and greatest"), rows)
 
 

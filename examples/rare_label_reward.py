@@ -49,7 +49,8 @@ REWARDS = {PLAIN: (0.0, 0.0), "and rarity (β = 0)": (1.0, 0.0), "and disagreeme
 class Records:
     """Records of words with a long tail of tags, and their texts.
 
-    Each tag has two words of its own; a record shows one of them for each of its tags, and two of no meaning.
+    Each tag has two words, some of them another tag's too; a record shows one of them for each of its tags,
+    and two drawn at random.
     """
 
     def __init__(self, n: int, seed: int) -> None:

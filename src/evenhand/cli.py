@@ -31,7 +31,7 @@ class _Group(TyperGroup):
             except OSError as error:
                 place = "" if error.filename is None else f"{error.filename}: "
                 _complain("error", "red", f"{place}{error.strerror or error}")
-            except ValueError as error:
+            except (ValueError, FloatingPointError) as error:
                 _complain("error", "red", str(error))
         raise typer.Exit(2)
 

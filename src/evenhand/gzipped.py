@@ -62,7 +62,7 @@ def open_bytes(path: str | os.PathLike[str]) -> BinaryIO:
     ...     list(file)
     [b'one\\n', b'two\\n']
     """
-    if os.fspath(path).endswith(".gz"):
+    if os.fspath(path).lower().endswith(".gz"):
         return cast("BinaryIO", io.BufferedReader(_Bounded(path), _BUFFER))
     return open(path, "rb")
 

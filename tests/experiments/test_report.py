@@ -115,6 +115,13 @@ def test_one_data_set_is_spoken_of_as_one(runs, tmp_path):
         assert said in (tmp_path / "p.md").read_text()
 
 
+def test_two_runs_for_one_place_in_the_tables_are_refused(tmp_path):
+    for name in "ab":
+        Run.start(tmp_path / name, "the game", "tags", 0).finish({"P@1": 50.0})
+    with pytest.raises(RunError, match=r"a and .*b are both 'the game' on 'tags' with seed 0; give one"):
+        write_report(find_runs(tmp_path), tmp_path / "page.html", title="Twice")
+
+
 def test_runs_without_an_end_or_records(tmp_path):
     run = Run.start(tmp_path / "run", "game", "tags", 0)
     with pytest.raises(RunError, match="none of the 1 runs is finished"):

@@ -48,6 +48,11 @@ def test_the_same_run_is_taken_up_and_another_refused(run):
         Run.start(run.folder, "game", "tags", 3, {"C": 1.0})
 
 
+def test_what_a_kill_left_of_the_first_file_is_in_nobodys_way(tmp_path):
+    (tmp_path / ".config.json.123.tmp").write_text("{")
+    assert Run.start(tmp_path, "game", "tags", 0).method == "game"
+
+
 def test_other_files_are_left_alone(tmp_path):
     (tmp_path / "notes.txt").write_text("mine")
     with pytest.raises(RunError, match="holds other files"):

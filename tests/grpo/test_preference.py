@@ -111,6 +111,16 @@ def test_its_state_survives_json_to_the_bit() -> None:
     assert after.learning_rate == 0.01
 
 
+@pytest.mark.parametrize("bound", [0.1, 0.3, 1.1])
+def test_its_state_is_taken_back_at_a_bound_that_float32_rounds_up(bound: float) -> None:
+    before = LearnablePreference("power", learning_rate=1.0, bounds=(-bound, bound))
+    before.accumulate(9.0)
+    before.step()
+    after = LearnablePreference("power", learning_rate=1.0, bounds=(-bound, bound))
+    after.load_state_dict(json.loads(json.dumps(before.state_dict())))
+    assert torch.equal(before.value, after.value)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

@@ -395,6 +395,7 @@ def at(state, path):
         ("trees", "classifier/params", {"__class__": "x"}, "knows no estimator parameter __class__"),
         ("trees", "classifier/players/0", {"view": "../all"}, "reads the view '../all', which is not there"),
         ("trees", "classifier", {"n_train": -1}, None),
+        ("game", "classifier", {"n_train": 3}, "n_train is below 1 or a label's count"),
         (
             "neural",
             "classifier/classes",

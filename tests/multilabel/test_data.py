@@ -39,6 +39,16 @@ def test_duplicates_that_cancel_are_still_a_label_and_no_small_type_overflows():
     assert as_label_matrix(Y).toarray().tolist() == [[1, 1, 0]]
 
 
+def test_features_that_stand_twice_sum_without_overflow_in_a_small_type():
+    X = sparse.csr_array((np.array([100, 100], np.int8), [0, 0], [0, 2]), shape=(1, 2))
+    assert make(X=X, Y=[[1, 0]], instance_ids=("x",)).X.toarray().tolist() == [[200, 0]]
+
+
+def test_complex_features_are_refused():
+    with pytest.raises(DataError, match="complex numbers"):
+        make(X=np.array([[1j, 0]]), Y=[[1, 0]], instance_ids=("x",))
+
+
 def test_the_callers_arrays_are_left_alone():
     Y = sparse.csr_array(([5.0, 0.0, 1.0], [1, 0, 1], [0, 3]), shape=(1, 2))
     X = sparse.csr_array(([1.0, 2.0], [1, 1], [0, 2]), shape=(1, 2))

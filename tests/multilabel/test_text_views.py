@@ -354,6 +354,7 @@ def test_the_saved_state_knows_the_model_but_does_not_hold_it(embedded, tiny_ber
         (lambda e: e.update(model=3), "of a wrong type"),
         (lambda e: e.update(max_tokens="9"), "of a wrong type"),
         (lambda e: e.update(n_features=0), "n_features must be"),
+        (lambda e: e.update(model="antigravity"), "'antigravity' is no folder; nothing is imported"),
     ],
 )
 def test_a_damaged_embedding_is_refused(change, message, embedded):

@@ -116,13 +116,15 @@ def write_report(
     Raises
     ------
     RunError
-        If no run is finished, or there is no such method, figure or record.
+        If no run is finished, two are of one method, data set and seed, or there is no such method, figure or
+        record.
     ValueError
         If `out` has another ending.
     """
     if out.suffix != ".html":
         raise ValueError(f"the page is HTML; give a name that ends in .html, not {out.name!r}")
     finished = [run for run in runs if run.figures is not None]
+    _check_once(finished)
     if not finished:
         raise RunError(f"none of the {len(runs)} runs is finished")
     results = Results(finished)
@@ -483,6 +485,18 @@ def plot_intervals(
     rows = [[value, *(show_difference(line.get(value)) for line in lines.values())] for value in values]
     numbers = Grid("Mean [95 % interval]; marks as in tables of differences.", [along, *lines], rows)
     return Plot(f"{caption} Points: mean over seeds; bars: 95 % interval, paired by seed.", figure, numbers)
+
+
+def _check_once(runs: Sequence[Run]) -> None:
+    """Refuse two runs for one place in the tables: one would be shown and both counted."""
+    known: dict[tuple[str, str, int], Path] = {}
+    for run in runs:
+        place = known.setdefault((run.data, run.method, run.seed), run.folder)
+        if place != run.folder:
+            raise RunError(
+                f"{place} and {run.folder} are both {run.method!r} on {run.data!r} with seed {run.seed};"
+                " give one"
+            )
 
 
 def _chosen(what: str, wanted: Sequence[str] | None, known: Sequence[str], usual: Sequence[str]) -> list[str]:

@@ -11,6 +11,7 @@ import json
 import math
 import os
 import platform
+import re
 import subprocess
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from typing import Any, Self
 from evenhand import __version__
 from evenhand.terminal import replacing
 
+_UNFINISHED = re.compile(r"\.config\.json\.\d+\.tmp")  # what a kill in `start` leaves
 _CONFIG, _METRICS, _FIGURES = "config.json", "metrics.jsonl", "figures.json"
 _PACKAGES = ("numpy", "scipy", "scikit-learn", "torch", "numba", "transformers", "trl", "accelerate", "peft")
 
@@ -101,7 +103,7 @@ class Run:
                     " delete it, or write to another folder"
                 )
             return found
-        if folder.exists() and any(folder.iterdir()):
+        if folder.exists() and any(not _UNFINISHED.fullmatch(path.name) for path in folder.iterdir()):
             raise RunError(f"{folder} holds other files; give a new folder")
         folder.mkdir(parents=True, exist_ok=True)
         with replacing(folder / _CONFIG) as file:

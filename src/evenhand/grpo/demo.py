@@ -34,7 +34,7 @@ Report: TypeAlias = Callable[[int], None]
 """Told of so many more steps done."""
 
 Record: TypeAlias = dict[str, Any]
-"""What a run leaves: scheme, seed, steps (a list of figures), evaluation, seconds."""
+"""What a run leaves: scheme, seed, before, steps (a list of figures), after, seconds."""
 
 Options: TypeAlias = Mapping[str, Any]
 """Of a trainer's configuration."""

@@ -232,8 +232,10 @@ def settings_path(path: Path) -> Path:
     --------
     >>> settings_path(Path("run.jsonl")).name
     'run.settings.json'
+    >>> settings_path(Path("qwen-2.5")).name
+    'qwen-2.5.settings.json'
     """
-    return path.with_suffix(".settings.json")
+    return path.with_name(path.name.removesuffix(".jsonl") + ".settings.json")
 
 
 class GenerationFile:

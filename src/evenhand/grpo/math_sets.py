@@ -112,6 +112,8 @@ def read_math_set(name: str, folder: str | os.PathLike[str], *, form: Form = "us
     TaskError
         If the set is not there, or as for `tasks.read_tasks`.
     """
+    if name not in MATH_SETS:
+        raise TaskError(f"there is no set {name!r}; choose one of {', '.join(MATH_SETS)}")
     path = find_math_set(name, folder)
     if path is None:
         raise TaskError(missing_math_set(name, folder))

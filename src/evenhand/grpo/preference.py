@@ -154,7 +154,9 @@ class LearnablePreference:
             ``form``, ``value`` and ``bounds``. Take it between steps: a gradient that waits for `step` is not
             in it.
         """
-        return {"form": self.form, "value": self._value.item(), "bounds": list(self.bounds)}
+        # λ in float32 may lie beyond a bound in float64 by its rounding; the bound reads back as the same λ.
+        value = min(max(self._value.item(), self.bounds[0]), self.bounds[1])
+        return {"form": self.form, "value": value, "bounds": list(self.bounds)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take λ from `state_dict`'s answer. The learning rate and the pull are settings, and stay.

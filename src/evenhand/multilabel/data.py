@@ -263,6 +263,8 @@ def check_pointers(indptr: npt.NDArray[Any], n_stored: int) -> None:
 
 
 def _as_features(X: Any, source: str) -> Features:
+    if getattr(X, "dtype", np.dtype(np.float32)).kind == "c":
+        raise DataError(f"{source}: X holds complex numbers; give real ones")
     if sparse.issparse(X):
         return _as_sparse(X, source)
     array = np.asarray(X)
@@ -273,6 +275,8 @@ def _as_features(X: Any, source: str) -> Features:
 
 def _as_sparse(X: Any, source: str) -> Features:
     matrix: sparse.csr_array[Any] = sparse.csr_array(X)
+    if matrix.dtype.kind in "biu":  # sums of duplicates could run over in a narrow type
+        matrix = matrix.astype(np.float32)
     if not matrix.has_canonical_format:
         matrix = matrix.copy()
         matrix.sum_duplicates()

@@ -264,7 +264,7 @@ def as_pairs(players: Any) -> tuple[tuple[str, PlayerKind], ...]:
     if not pairs:
         raise ValueError("players is empty; name at least one, or leave it out")
     for view, kind in pairs:
-        if kind not in PLAYER_KINDS:
+        if not isinstance(kind, str) or kind not in PLAYER_KINDS:
             raise ValueError(f"the player of view {view!r} is of kind {kind!r}; choose one of {kinds}")
     return pairs
 

@@ -110,6 +110,8 @@ def take_labels(model: LabelSetPredictor, state: Mapping[str, Any]) -> int:
     if state.get("held_out_f1") is not None:
         model.held_out_f1_ = array_entry(state, "held_out_f1", ["float64"], (len(counts),))
     model.n_train_ = entry(state, "n_train", int)
+    if model.n_train_ < max(1, int(counts.max())):
+        raise FolderError("n_train is below 1 or a label's count; the file is damaged")
     model.sparse_labels_ = entry(state, "sparse_labels", bool)
     return len(counts)
 

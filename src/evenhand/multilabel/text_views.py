@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from numbers import Integral, Real
+from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
@@ -12,7 +14,7 @@ from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.utils.validation import check_is_fitted
 
-from evenhand.multilabel.embedding import TextEmbedder
+from evenhand.multilabel.embedding import TextEmbedder, model_folder
 from evenhand.multilabel.texts import as_texts
 from evenhand.multilabel.views import Views
 
@@ -250,7 +252,7 @@ class TextViews(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None):  #
         if self.model_digest_ is not None:
             embedder = self._embedder()
             state["embedding"] = {
-                "model": str(embedder.model),
+                "model": _named(embedder),
                 "max_tokens": None if embedder.max_tokens is None else int(embedder.max_tokens),
                 "model_digest": self.model_digest_,
                 "n_features": self.n_features_[_EMBEDDING],
@@ -317,6 +319,9 @@ class TextViews(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None):  #
         )
         if not (isinstance(model, str) and isinstance(digest, str) and isinstance(limit, int | None)):
             raise ValueError("the embedding's model, max_tokens or digest is of a wrong type")
+        if not (model == TextEmbedder().model or os.sep in model or Path(model).is_dir()):
+            # Whoever made the files would choose what is imported here.
+            raise ValueError(f"the embedding's model {model!r} is no folder; nothing is imported by its name")
         if not isinstance(n, int) or n < 1:
             raise ValueError(f"the embedding's n_features must be a number of at least 1, not {n!r}")
         self.embedder = TextEmbedder(model, max_tokens=limit)
@@ -375,6 +380,12 @@ class TextViews(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None):  #
                     f"columns[{name!r}] must be numbers from 0 to {n_columns - 1} (the texts have "
                     f"{n_columns} columns), not {chosen!r}"
                 )
+
+
+def _named(embedder: TextEmbedder) -> str:
+    """The folder of the embedder's model; the default one is found by its package on any machine."""
+    is_portable = embedder.model == TextEmbedder().model or Path(embedder.model).is_dir()
+    return str(embedder.model if is_portable else model_folder(embedder.model))
 
 
 def _as_terms(terms: Any, view: str) -> list[str]:

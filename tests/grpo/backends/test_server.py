@@ -173,6 +173,8 @@ def test_a_redirect_does_not_carry_the_key_away(server, monkeypatch):
     ("address", "message"),
     [
         ("localhost:8000", "give its address, like http://localhost:8000/v1"),
+        ("http://localhost:port/v1", "give it like http://localhost:8000/v1"),
+        ("http://[::1/v1", "give it like http://localhost:8000/v1"),
         ("ftp://host", "give its address"),
         ("http://", "give its address"),
         ("http://me:secret@host/v1", "give a key in OPENAI_API_KEY instead"),

@@ -133,6 +133,8 @@ def test_train_takes_a_reward_by_its_path(folder, tmp_path, monkeypatch):
     [
         (("--reward_funcs", "accurate"), "reward 'accurate' is not known"),
         (("--reward_funcs", "no_such_module.f"), "'no_such_module.f' cannot be imported"),
+        (("--reward_funcs", ".no.f"), "'.no.f' cannot be imported"),
+        (("--reward_funcs", "math.pi"), "'math.pi' is 3.14159"),
         ((), "no reward; give --reward_funcs"),
         (
             ("--reward_funcs", "overlong_punishment", "--overlong_cache", "999999"),

@@ -92,6 +92,12 @@ def test_the_users_module_is_copied_and_its_lazy_layers_take_shape():
     assert encode(lazy, DENSE).shape == (2, 2)
 
 
+@pytest.mark.parametrize("layer", [nn.Linear(3, 2), nn.LazyLinear(2)])
+def test_the_users_module_may_read_rows_in_float64(layer):
+    column = Column("dense", np.ones((4, 3), np.float64))
+    assert OwnEncoder(layer, 2).build(column).dim == 2
+
+
 @pytest.mark.parametrize(
     ("recipe", "column", "message"),
     [

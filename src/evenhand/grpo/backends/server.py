@@ -170,7 +170,13 @@ class _NoRedirects(urllib.request.HTTPRedirectHandler):
 
 
 def _base_of(address: str) -> str:
-    parts = urlsplit(address)
+    try:
+        parts = urlsplit(address)
+        _ = parts.port  # which is read when it is asked for
+    except ValueError as error:
+        raise ValueError(
+            f"--server is {address!r}: {error}; give it like http://localhost:8000/v1"
+        ) from error
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ValueError(f"--server is {address!r}; give its address, like http://localhost:8000/v1")
     if parts.username is not None or parts.password is not None or parts.query:

@@ -190,11 +190,14 @@ def _reward(name: str) -> Any:
         )
     sys.path.insert(0, os.getcwd())
     try:
-        return checked(getattr(importlib.import_module(module), function))
-    except (ImportError, AttributeError) as error:
+        found = getattr(importlib.import_module(module), function)
+    except (ImportError, AttributeError, TypeError) as error:
         raise ValueError(f"reward {name!r} cannot be imported: {error}") from error
     finally:
         sys.path.remove(os.getcwd())
+    if not callable(found):
+        raise ValueError(f"reward {name!r} is {found!r:.60}, not a function")
+    return checked(found)
 
 
 def _load(script: Any, config: Any, mixture: Any) -> Any:
@@ -230,7 +233,7 @@ def _load(script: Any, config: Any, mixture: Any) -> Any:
         if split not in data:
             raise ValueError(f"the data set has no split {split!r}; it has {', '.join(map(repr, data))}")
     if source.kind == "plain":
-        return data
+        return {split: data[split] for split in splits}
     if script.dataset_streaming or mixture.streaming:
         raise ValueError(f"--tasks_kind {source.kind} needs the whole data set; leave out its streaming")
     return {split: source.read_rows(data[split]) for split in splits}

@@ -413,8 +413,11 @@ class OwnEncoder:
             check_whole("size", self.size, 1)
         encoder = _checked(ModuleEncoder(copy.deepcopy(self.module), self.dim, self.size), column)
         encoder.eval()
+        kinds = (p.dtype for p in encoder.parameters() if p.dtype.is_floating_point)
+        dtype = next(kinds, torch.get_default_dtype())
+        tensors = encoder.tensors(column.take(np.zeros(1, np.int64)))
         with torch.no_grad():  # lazy layers get their shapes, and a wrong dim is told at once
-            found = encoder(*encoder.tensors(column.take(np.zeros(1, np.int64))))
+            found = encoder(*(t.to(dtype) if t.is_floating_point() else t for t in tensors))
         if tuple(found.shape) != (1, self.dim):
             raise ValueError(
                 f"the module of OwnEncoder gives {tuple(found.shape)} for one instance, not (1, {self.dim});"
