@@ -72,6 +72,8 @@ def play_grid(cells: Sequence[Cell], work: Work, out: Path, *, n_jobs: int = 1) 
     ------
     RunError
         If a folder holds a run of another configuration.
+    ValueError
+        If two cells have the same folder.
     RuntimeError
         If cells failed; the others are finished all the same, and what is in the message tells why.
 

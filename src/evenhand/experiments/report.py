@@ -396,7 +396,7 @@ def curves_of(results: Results, data: str, drawn: Sequence[str]) -> list[Plot]:
 
 
 def _points(run: Run, lines: Sequence[Mapping[str, Any]], counted: str, curve: str) -> dict[float, float]:
-    """A record by step, where it is known."""
+    """A record by step, epoch or round, where it is known."""
     found = {}
     for line in lines:
         at, value = line.get(counted), line.get(curve)

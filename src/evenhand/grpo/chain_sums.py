@@ -26,9 +26,8 @@ Form = Literal["short", "long"]
 LARGEST_TERM = 5
 """Terms are 1 to 5: adding 0 would be no step, and larger ones take a small model longer to learn."""
 
-_HELD_OUT = (
-    7  # every 7th problem is for evaluation; 7 and 5 have no common factor, so no digit is singled out
-)
+# Every 7th problem is for evaluation; 7 and 5 have no common factor, so no digit is singled out.
+_HELD_OUT = 7
 _WRONG_BY = (-3, -2, -1, 1, 2, 3)
 _STEP_ERRORS: dict[Relation, dict[Form, float]] = {
     "longer": {"short": 0.28, "long": 0.10},

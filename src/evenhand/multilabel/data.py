@@ -50,8 +50,8 @@ class MultilabelData:
     Raises
     ------
     DataError
-        If shapes and lengths do not fit, X or Y holds NaN, X holds inf, a text is not a str, or a label name
-        stands twice.
+        If shapes and lengths do not fit, X or Y holds NaN or inf, X is complex, a text is not a str, or a
+        label name stands twice.
 
     Examples
     --------

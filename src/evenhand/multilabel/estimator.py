@@ -67,8 +67,8 @@ class CuriosityGameClassifier(LabelSetPredictor):
         Epochs of the players of kind "neural", at most: of the instances they are given they hold out a
         seventh, and stop when the mean average precision there has not risen for 5 epochs.
     partition : {"auto", "all", "frequency", "random", "cooccurrence"}
-        Which player owns which label, see `partition_labels`. "auto": every player owns every label where the
-        views differ or there are at most 101 labels, else "frequency".
+        Which player owns which label, see `partition_labels`. "auto": every player owns every label where not
+        all have the same view and kind, or there are at most 101 labels; else "frequency".
     tail_owners : int
         Owners of a label below the median frequency, where labels are split.
     payoff : {"squared_hinge", "log_likelihood"}

@@ -111,7 +111,7 @@ class Divergence:
 
 @dataclass(frozen=True)
 class Objective:
-    """What one player is to maximise on a block of B labels, as losses with weights.
+    """What one player is to minimise on a block of B labels: losses with weights.
 
     Parameters
     ----------

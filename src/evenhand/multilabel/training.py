@@ -49,7 +49,7 @@ BoolArray = npt.NDArray[np.bool_]
 IntArray = npt.NDArray[np.integer[Any]]
 _Other = TypeVar("_Other", NeighbourPlayer, NeuralPlayer)
 Progress = Callable[[str, int, int], None]
-"""Called with what is being done, the label blocks solved so far, and their number."""
+"""Called with what is being done, the steps of it that are done (label blocks or folds), and their number."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ class TrainedTeam:
     fusion : Fusion
     space : {"logit", "probability"}
     history : tuple of dict
-        One record a round, see `_Game.record`.
+        One record a round: ``round``, ``seconds`` and what `history.summarise` returns.
     """
 
     players: tuple[Player, ...]

@@ -70,7 +70,7 @@ def as_texts(tokenizer: Any, prompts: Sequence[Prompt]) -> tuple[list[str], bool
 
 
 def _options(decoding: Decoding) -> dict[str, Any]:
-    """For `generate`; what a model's own generation_config adds to the sampling is switched off."""
+    """For `generate`; a model's own top_k, top_p and repetition_penalty are switched off."""
     options: dict[str, Any] = {
         "max_new_tokens": decoding.max_new_tokens,
         "do_sample": decoding.temperature > 0,

@@ -42,7 +42,7 @@ class Progress:
     best : dict of str to ndarray
         The network's state after the best epoch; empty before the first record.
     best_epoch : int
-        Its number.
+        Its number; -1 before the first record.
     """
 
     epoch: int

@@ -209,7 +209,7 @@ def distribution_balanced(
     ----------
     logits, targets : Tensor, shape (n, K)
     counts : Tensor, shape (K,)
-        A label without a positive counts as if it had one.
+        A label without a positive counts as if it had one, one on every instance as if on all but one.
     n_instances : int
         M.
     alpha, beta, mu : float

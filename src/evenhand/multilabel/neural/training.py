@@ -40,7 +40,8 @@ from evenhand.multilabel.resuming import digest
 
 IntArray = npt.NDArray[np.integer[Any]]
 OnStep = Callable[[int, int, float], None]
-"""Called after each step with the epoch, the steps of it that are done, and Φ of the batch before it."""
+"""Called after each step with the epoch, the steps of it that are done, and Φ of the batch before it (minus
+the loss, where there is one)."""
 
 
 @dataclass(frozen=True)
@@ -134,9 +135,9 @@ def train(
     Returns
     -------
     list of dict
-        One record an epoch: ``epoch``, ``seconds``, ``train_potential`` (the mean of Φ over the epoch's
-        batches, by what was then paid), ``curiosity_share``, and what `evaluation.record` says of the
-        held-out instances, by the full rules.
+        One record an epoch: ``epoch``, ``seconds``, ``train_potential`` (the mean of Φ, or of minus the
+        loss, over the epoch's batches, by what was then paid), ``curiosity_share``, and what
+        `evaluation.record` says of the held-out instances, by the full rules.
 
     Raises
     ------
