@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from safetensors import SafetensorError
@@ -41,9 +43,8 @@ def write_state(preference: LearnablePreference, folder: str | Path) -> None:
     >>> resumed.value
     tensor(0.5000)
     """
-    temporary = Path(folder, f".{STATE_FILE}.{os.getpid()}")
-    temporary.write_text(json.dumps(preference.state_dict()), encoding="utf-8")
-    temporary.replace(Path(folder, STATE_FILE))
+    with _replacing(Path(folder, STATE_FILE)) as unfinished:
+        unfinished.write_text(json.dumps(preference.state_dict()), encoding="utf-8")
 
 
 def read_state(preference: LearnablePreference, folder: str | Path, *, mend: str) -> None:
@@ -86,9 +87,8 @@ def write_last_update(look_ahead: LookAhead, folder: str | Path) -> None:
     OSError
         The file cannot be written.
     """
-    temporary = Path(folder, f".{UPDATE_FILE}.{os.getpid()}")
-    save_file({name: slope.contiguous() for name, slope in look_ahead.state_dict().items()}, temporary)
-    temporary.replace(Path(folder, UPDATE_FILE))
+    with _replacing(Path(folder, UPDATE_FILE)) as unfinished:
+        save_file({name: slope.contiguous() for name, slope in look_ahead.state_dict().items()}, unfinished)
 
 
 def read_last_update(look_ahead: LookAhead, folder: str | Path, *, mend: str) -> None:
@@ -114,3 +114,14 @@ def read_last_update(look_ahead: LookAhead, folder: str | Path, *, mend: str) ->
         look_ahead.load_state_dict(load_file(path))
     except (ValueError, SafetensorError) as error:
         raise ValueError(f"{path}: {error}") from error
+
+
+@contextmanager
+def _replacing(path: Path) -> Iterator[Path]:
+    """Where to write a file that takes its place when it is complete; nothing is left of one that is not."""
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        yield unfinished
+        unfinished.replace(path)
+    finally:
+        unfinished.unlink(missing_ok=True)
