@@ -6,7 +6,7 @@ One objective holds every scheme (arXiv:2510.06870, written for one prompt with 
 
 Over a batch of several prompts N counts the tokens of all of them, and f is chosen so that J is the loss that
 the scheme's authors published; `response_weights` says how for each. [P] marks what the paper states, [D] our
-decisions (METHODS.md, section 2).
+decisions; docs/lambda.md has the equations.
 
 Shapes throughout: B responses in a batch, P prompts (groups), G responses a group, T tokens.
 

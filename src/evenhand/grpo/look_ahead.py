@@ -2,8 +2,7 @@
 
 The surrogate that λ climbs by default is monotone in λ for most groups and says nothing of what the update of
 the policy was good for. Look-ahead asks that: it differentiates the next batch's policy-gradient estimate Ĵ
-of the expected reward through the optimiser's last step Δθ_t (METHODS.md, section 2; ours [D], not the
-paper's):
+of the expected reward through the optimiser's last step Δθ_t (docs/lambda.md; ours [D], not the paper's):
 
     ∂Ĵ(θ_{t+1})/∂λ = ⟨∇_θ Ĵ(θ_{t+1}), ∂Δθ_t/∂λ⟩
     ∂Δθ_t/∂λ = (∂Δθ_t/∂g_t) (∂g_t/∂λ),  ∂g_t/∂λ = −∇_θ (1/N) Σ_i S_i ∂f_i/∂λ

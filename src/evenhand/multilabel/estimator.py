@@ -140,7 +140,7 @@ class CuriosityGameClassifier(LabelSetPredictor):
 
     Notes
     -----
-    Method: arXiv:2510.17520, 2602.15330, as METHODS.md reads them. With ``rarity_reward=0``,
+    Method: arXiv:2510.17520, 2602.15330, as docs/game.md reads them. With ``rarity_reward=0``,
     ``disagreement_reward=0`` and one player the weights are those of one-vs-rest `LinearSVC`
     ("squared_hinge") or of liblinear's `LogisticRegression` ("log_likelihood").
 

@@ -144,7 +144,7 @@ def fit_fusion(
 
     Notes
     -----
-    [D] Our reading, by METHODS.md's first measurements; docs/experiments.md says what each part adds.
+    [D] Our reading, by our first measurements; docs/experiments.md says what each part adds.
     """
     n_players, n_labels = owners.shape
     counts = np.diff(outputs.labels.indptr)

@@ -4,8 +4,8 @@ Shapes throughout: ``logits`` (N, n, K) holds s_{i,c}(x) of N players for n inst
 ``targets`` (n, K) is 0 or 1; ``owners`` (N, K) is True where player i owns label c (c ∈ L_i);
 ``weights`` (N, K) holds ω_{i,c}; ``row_weights`` (n,), of the logits' dtype, holds weights ≥ 0 of the
 instances in the mean E, None where all weigh the same. Logits of labels that a player does not own are never
-read. Everything is differentiable and works in any floating dtype. Source of all formulas: METHODS.md,
-section 1 (our reading of arXiv:2510.17520).
+read. Everything is differentiable and works in any floating dtype. Source of all formulas: our
+reading of arXiv:2510.17520, as docs/game.md has it.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The properties of the game (METHODS.md, "What must hold"), on neural players in float64."""
+"""What must hold of the game (docs/game.md), on neural players in float64."""
 
 import itertools
 from contextlib import nullcontext

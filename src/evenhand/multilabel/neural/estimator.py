@@ -39,7 +39,7 @@ from evenhand.multilabel.targets import as_known_targets, as_targets
 from evenhand.multilabel.views import player_views
 
 _SMALL_LABEL_SET = 101  # METHODS: up to here every player owns every label
-_PLAYERS = 3  # of one view; METHODS' first measurements
+_PLAYERS = 3  # of one view; by our first measurements
 _CHUNK_BYTES = 1 << 28  # of players' scores at a time in predict and predict_topk
 
 
@@ -167,8 +167,8 @@ class NeuralGameClassifier(LabelSetPredictor):
 
     Notes
     -----
-    Method: arXiv:2510.17520, 2602.15330, as METHODS.md reads them. [D] A head's biases start at the log-odds
-    of their labels. Processes that `torchrun` or `accelerate launch` start share out each batch; every one
+    Method: arXiv:2510.17520, 2602.15330, as docs/game.md reads them. [D] A head's biases start at the
+    log-odds of their labels. Processes that `torchrun` or `accelerate launch` start share out each batch; every one
     must be given the same data, and only the first one writes. After each epoch the players' scores of the
     held-out part are in memory as arrays (N, n, L): for many thousands of labels see `ExtremeGameClassifier`.
 

@@ -55,7 +55,7 @@ def positive_weight(
     alpha: float = 10.0,
     row_weights: Tensor | None = None,
 ) -> Tensor:
-    """Binary cross-entropy whose positives count 1 + αρ_c times (METHODS.md, section 1).
+    """Binary cross-entropy whose positives count 1 + αρ_c times (ρ: docs/game.md).
 
     Parameters
     ----------
