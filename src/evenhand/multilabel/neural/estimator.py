@@ -168,9 +168,10 @@ class NeuralGameClassifier(LabelSetPredictor):
     Notes
     -----
     Method: arXiv:2510.17520, 2602.15330, as docs/game.md reads them. [D] A head's biases start at the
-    log-odds of their labels. Processes that `torchrun` or `accelerate launch` start share out each batch; every one
-    must be given the same data, and only the first one writes. After each epoch the players' scores of the
-    held-out part are in memory as arrays (N, n, L): for many thousands of labels see `ExtremeGameClassifier`.
+    log-odds of their labels. Processes that `torchrun` or `accelerate launch` start share out each batch;
+    every one must be given the same data, and only the first one writes. After each epoch the players' scores
+    of the held-out part are in memory as arrays (N, n, L): for many thousands of labels see
+    `ExtremeGameClassifier`.
 
     Examples
     --------
