@@ -42,9 +42,8 @@ bench-xmc: $(READY) .venv-peers/ready
 		pecos "omikuji (Parabel)" "omikuji (Bonsai)" napkinxc
 	$(XMC) tags --methods evenhand pecos
 	$(BIN)/python benchmarks/extreme_cost.py
-	$(XMC) proteins-fifth --rounds 1 --methods evenhand pecos
+	$(XMC) proteins-fifth --rounds 1 --limit 1800 --methods evenhand pecos "omikuji (Parabel)"
 	$(XMC) proteins --rounds 1 --methods evenhand
-	$(XMC) proteins-fifth --rounds 1 --methods evenhand pecos "omikuji (Parabel)"
 
 clean:
 	rm -rf .venv .venv-peers .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist site

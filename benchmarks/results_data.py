@@ -24,7 +24,7 @@ from evenhand.multilabel.text_views import TextViews
 from evenhand.multilabel.views import Views
 
 MADE_UP = {"made up": (3000, 200, 2000), "made up, small": (500, 30, 300)}  # instances, labels, features
-MULAN = ("yeast", "medical", "enron", "corel5k", "bibtex")
+MULAN = ("yeast", "medical", "enron", "corel5k", "bibtex", "delicious")
 TAGS = "Debian's tags"
 TUNING_SEED = 1000  # no reported seed is as large
 _JUDGED = 0.2  # of the training part, where configurations are tried

@@ -144,6 +144,7 @@ _SECONDS = {
     "enron": (2, 1, 0),
     "corel5k": (11, 4, 12),
     "bibtex": (11, 5, 20),
+    "delicious": (45, 10, 60),
     TAGS: (110, 0, 47),
 }
 
