@@ -217,9 +217,9 @@ def test_what_is_of_another_evaluation_is_left_alone(path):
         GenerationsError, match=r"g.jsonl.part is of an evaluation with other settings \(seed\)"
     ):
         opened(path, {"model": "m", "seed": 1})
-    with pytest.raises(GenerationsError, match="other problems than this evaluation's from line 1 on"):
+    with pytest.raises(GenerationsError, match=r"part:1: sample 0 of problem 'a' of s is not what"):
         opened(path, keys=KEYS[1:])
     settings_path(path).unlink()
-    with pytest.raises(GenerationsError, match=r"cannot be read from g.settings.json; delete it"):
+    with pytest.raises(GenerationsError, match=r"cannot be read from g.settings.json; delete the file"):
         opened(path)
     assert part.read_bytes() == before

@@ -255,6 +255,10 @@ GENERATION = {
 LINE = json.dumps(GENERATION) + "\n"
 
 
+def _line(**change):
+    return json.dumps(GENERATION | change).encode() + b"\n"
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -294,9 +298,27 @@ def test_a_file_of_generations(write, refused, content, message):
     [
         (b'{"seed": 0}', b"{}\n", r"part:1: no field 'set'"),
         (b'{"seed": 0}', b"[" * 100_000 + b"\n", r"part:1: not a JSON object"),
-        (b'{"seed": 0}', LINE.encode().replace(b'"s"', b'"t"'), r"other problems than this evaluation's"),
-        (b'{"seed": 1}', LINE.encode(), r"with other settings \(seed\); delete it"),
-        (b"[" * 100_000, LINE.encode(), r"of what it is cannot be read from a\.settings\.json; delete it"),
+        (
+            b'{"seed": 0}',
+            LINE.encode().replace(b'"s"', b'"t"'),
+            r"part:1: sample 0 of problem '1' of t is not what .*; delete the file",
+        ),
+        (
+            b'{"seed": 0}',
+            LINE.encode() + _line(problem="3"),
+            r"part:2: sample 0 of problem '3' of s is not what",
+        ),
+        (
+            b'{"seed": 0}',
+            LINE.encode() + _line(problem="2") + _line(problem="2", sample=1),
+            r"part:3: sample 1 of problem '2' of s is not what this evaluation writes there; delete the file",
+        ),
+        (b'{"seed": 1}', LINE.encode(), r"with other settings \(seed\); delete the file"),
+        (
+            b"[" * 100_000,
+            LINE.encode(),
+            r"of what it is cannot be read from a\.settings\.json; delete the file",
+        ),
         (b"\xff", LINE.encode(), r"of what it is cannot be read"),
         (b"[1]", LINE.encode(), r"of what it is cannot be read"),
     ],
@@ -304,7 +326,7 @@ def test_a_file_of_generations(write, refused, content, message):
 def test_what_an_interrupted_evaluation_left(write, refused, settings, content, message):
     part = write("a.jsonl.part", content)
     write("a.settings.json", settings)
-    batches = [[("s", "1", 0)], [("s", "2", 0)]]
+    batches = [[("s", "1", 0), ("s", "2", 0)]]
     make = lambda: GenerationFile(part.with_name("a.jsonl"), {"seed": 0}, batches)  # noqa: E731
     refused(GenerationsError, message, make)
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from hashlib import sha256
+from itertools import accumulate, chain
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -22,6 +24,7 @@ Prompt: TypeAlias = str | list[dict[str, str]]
 """Text to be continued, or messages."""
 
 _UNFINISHED = ".part"
+_OTHER = "delete the file, or give another --out"
 
 
 class GenerationsError(ValueError):
@@ -260,7 +263,8 @@ class GenerationFile:
     Raises
     ------
     GenerationsError
-        If the file is there and is of another evaluation, or holds what this one does not write.
+        If the file is there and is of another evaluation, or holds what this one does not write: the line is
+        named.
     """
 
     def __init__(self, path: Path, settings: Mapping[str, Any], batches: Sequence[Sequence[Key]]) -> None:
@@ -295,29 +299,28 @@ class GenerationFile:
 
 
 def _check_settings(there: Path, beside: Path, settings: Mapping[str, Any]) -> None:
-    mend = "delete it, or give another --out"
     try:
         before = dict(json.loads(beside.read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError, RecursionError) as error:
         raise GenerationsError(
-            f"{there} is there, but of what it is cannot be read from {beside.name}; {mend}"
+            f"{there} is there, but of what it is cannot be read from {beside.name}; {_OTHER}"
         ) from error
     now = json.loads(json.dumps(settings))
     other = sorted(name for name in now | before if now.get(name) != before.get(name))
     if other:
         raise GenerationsError(
-            f"{there} is of an evaluation with other settings ({', '.join(other)}); {mend}"
+            f"{there} is of an evaluation with other settings ({', '.join(other)}); {_OTHER}"
         )
 
 
 def _whole_batches(found: Sequence[Key], batches: Sequence[Sequence[Key]], there: Path | None) -> int:
     """How many of the batches are there, from the first on; a piece of the next one does not count."""
-    start = 0
-    for number, batch in enumerate(batches):
-        part = found[start : start + len(batch)]
-        if part != list(batch[: len(part)]):
-            raise GenerationsError(f"{there}: other problems than this evaluation's from line {start + 1} on")
-        if len(part) < len(batch):
-            return number
-        start += len(batch)
-    return len(batches)
+    wanted = chain.from_iterable(batches)
+    for line, key in enumerate(found, 1):
+        if key != next(wanted, None):
+            name, problem, sample = key
+            raise GenerationsError(
+                f"{there}:{line}: sample {sample} of problem {problem!r} of {name} is not what this evaluation"
+                f" writes there; {_OTHER}"
+            )
+    return bisect_right(list(accumulate(map(len, batches))), len(found))
