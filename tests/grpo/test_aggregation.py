@@ -482,6 +482,7 @@ def test_r_is_refused_where_h_could_reach_zero() -> None:
 
 
 LENGTHS, IDS, BASES = torch.tensor([1, 2, 3]), torch.tensor([0, 0, 0]), torch.tensor([[0.9, 1.1]])
+NAN = torch.tensor([1.0, -1.0, torch.nan])
 TERMS = torch.ones(2, 3)
 
 
@@ -497,8 +498,9 @@ TERMS = torch.ones(2, 3)
         (lambda: response_weights("dapo", LENGTHS, IDS.double()), "group_ids has dtype torch.float64"),
         (lambda: response_weights("dapo", LENGTHS, IDS, counted=IDS), "give 3 booleans"),
         (lambda: response_weights("balanced", LENGTHS, IDS), "give advantages"),
-        (lambda: response_weights("balanced", LENGTHS, IDS, advantages=torch.ones(2)), "3 finite numbers"),
-        (lambda: response_weights("balanced", LENGTHS, IDS, advantages=LENGTHS / 0), "3 finite numbers"),
+        (lambda: response_weights("balanced", LENGTHS, IDS, advantages=torch.ones(2)), "give 3 numbers"),
+        (lambda: response_weights("balanced", LENGTHS, IDS, advantages=1 / IDS), r"advantages\[0\] is inf"),
+        (lambda: response_weights("balanced", LENGTHS, IDS, advantages=NAN), r"advantages\[2\] is nan"),
         (lambda: response_weights("dr_grpo", LENGTHS, IDS, length_budget=0), "length_budget is 0"),
         (lambda: response_weights("delta_l", LENGTHS, IDS, exponent=-1), "exponent is -1"),
         (lambda: response_weights("lambda", LENGTHS, IDS, lam=math.inf), "lam is inf"),
@@ -506,13 +508,13 @@ TERMS = torch.ones(2, 3)
         (lambda: response_weights("lambda", LENGTHS, IDS, r=0.0), "r is 0.0"),
         (lambda: length_bases("grpo", LENGTHS, IDS), "form is 'grpo'; choose one of lambda, power"),
         (lambda: preference_weights("lambda", BASES[0], 1.0), r"give floats \(P, G\)"),
-        (lambda: preference_weights("lambda", BASES * 0, 1.0), "positive and finite"),
+        (lambda: preference_weights("lambda", BASES * 0, 1.0), r"bases\[0, 0\] is 0.0; bases are positive"),
         (lambda: preference_weights("lambda", BASES * 1e-6, -9.0), r"λ is not finite at λ = -9"),
         (lambda: preference_slopes("power", BASES, 1.0, counted=IDS > 0), r"booleans of shape \(1, 2\)"),
         (lambda: aggregate(TERMS, torch.ones(2, 4), torch.ones(2), 6), r"per_token has shape \(2, 3\)"),
-        (lambda: aggregate(TERMS, TERMS, torch.ones(3), 6), r"weights has shape \(3,\)"),
+        (lambda: aggregate(TERMS, TERMS, torch.ones(3), 6), r"weights has shape \(3,\); give 2 numbers"),
         (lambda: aggregate(TERMS, TERMS, torch.ones(2), -1), "n_tokens is -1"),
-        (lambda: preference_gradient(torch.ones(2), torch.ones(3), 6), "they must agree"),
+        (lambda: preference_gradient(torch.ones(2), torch.ones(3), 6), "give one slope a sum"),
     ],
 )  # fmt: skip
 def test_bad_input_is_refused_by_name(call: Any, message: str) -> None:

@@ -189,7 +189,9 @@ def test_readable(checker):
     assert checker.readable(golds) == [True, True, True, True, False, False, False]
 
 
-@pytest.mark.parametrize("options", [{"time_limit": 0}, {"time_limit": float("nan")}, {"workers": 0}])
+@pytest.mark.parametrize(
+    "options", [{"time_limit": 0}, {"time_limit": float("nan")}, {"time_limit": float("inf")}, {"workers": 0}]
+)
 def test_options_out_of_range(options):
     with pytest.raises(ValueError, match=next(iter(options))):
         AnswerChecker(**options)

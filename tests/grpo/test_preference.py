@@ -124,8 +124,8 @@ def test_its_state_is_taken_back_at_a_bound_that_float32_rounds_up(bound: float)
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"form": "power"}, "is of form 'power', and this one is 'lambda'"),
-        ({"bounds": [-1.0, 1.0]}, r"has bounds \(-1\.0, 1\.0\), and this one has \(-3\.0, 3\.0\)"),
+        ({"form": "power"}, "is of form 'power', and this one is 'lambda'; resume with the form"),
+        ({"bounds": [-1.0, 1.0]}, r"has bounds \[-1\.0, 1\.0\], and this one has \[-3\.0, 3\.0\]"),
         ({"value": 3.5}, "value is 3.5; λ must lie in its bounds, -3 to 3"),
         ({"value": math.nan}, "value is nan"),
         ({"momentum": 0.9}, "must hold bounds, form, value"),
@@ -146,6 +146,9 @@ def test_a_state_that_does_not_fit_is_refused(change: dict[str, Any], message: s
         ({"start": math.nan}, "start is nan"),
         ({"learning_rate": -0.1}, "learning_rate is -0.1"),
         ({"pull": math.inf}, "pull is inf"),
+        ({"learning_rate": math.inf}, "learning_rate is inf"),
+        ({"bounds": (-math.inf, 1.0)}, "bounds is"),
+        ({"bounds": ("-1", "1")}, "bounds is"),
         ({"bounds": (1.0, -1.0)}, "bounds is"),
     ],
 )

@@ -121,10 +121,21 @@ def test_it_is_the_trl_path_on_a_batch_that_trl_generated(tmp_path, form):
         ({"lr": 1}, "algorithm.lambda_grpo has no option 'lr'; it has form, start"),
         ({"form": "grpo"}, "algorithm.lambda_grpo: form is 'grpo'; choose one of lambda, power"),
         ({"start": 4}, "algorithm.lambda_grpo: start is 4.0"),
-        ({"start": "high"}, "algorithm.lambda_grpo.start is 'high'; give a number"),
+        ({"start": "high"}, "algorithm.lambda_grpo.start is 'high'; give a finite number"),
         ({"fixed": "yes"}, "algorithm.lambda_grpo.fixed is 'yes'; give true or false"),
-        ({"learning_rate": True}, "algorithm.lambda_grpo.learning_rate is True; give a number"),
-        ({"bounds": [1]}, r"algorithm.lambda_grpo.bounds is \[1\]; give two numbers"),
+        ({"learning_rate": True}, "algorithm.lambda_grpo.learning_rate is True; give a finite number"),
+        ({"bounds": [1]}, r"algorithm.lambda_grpo.bounds is \[1\]; give two finite numbers"),
+        ({"bounds": "35"}, "algorithm.lambda_grpo.bounds is '35'; give two finite numbers, like"),
+        ({"bounds": ["-3", "3"]}, "algorithm.lambda_grpo.bounds is .*; give two finite numbers"),
+        ({"bounds": [-math.inf, 3]}, "algorithm.lambda_grpo.bounds is .*; give two finite numbers"),
+        ({"bounds": [3, -3]}, "algorithm.lambda_grpo: bounds is .*, the lower first"),
+        ({"bounds": {"low": -3, "high": 3}}, "algorithm.lambda_grpo.bounds is .*; give two finite numbers"),
+        ({"start": math.inf, "fixed": True}, "algorithm.lambda_grpo.start is inf; give a finite number"),
+        ({"learning_rate": 10**400}, "algorithm.lambda_grpo.learning_rate is 1000+; give a finite number"),
+        ({"form": None}, "algorithm.lambda_grpo.form is None; give text"),
+        ({"r": math.nan}, "algorithm.lambda_grpo.r is nan; give a finite number"),
+        ("power", "algorithm.lambda_grpo is 'power'; give options by name"),
+        (5, "algorithm.lambda_grpo is 5; give options by name"),
         ({"r": 0}, "algorithm.lambda_grpo.r is 0.0"),
     ],
 )
@@ -138,6 +149,22 @@ def test_a_fixed_lambda_may_lie_outside_the_bounds_and_stays():
     preference.accumulate(10.0)
     preference.step()
     assert float(preference.value) == -4.0
+
+
+def test_a_reward_that_is_none_is_named_by_its_row_and_prompt(monkeypatch):
+    monkeypatch.setattr(verl_plugin, "_grpo_advantages", lambda: None)
+    rewards, mask, uids = made_up()
+    rewards[3, 1] = math.nan
+    estimator = LambdaAdvantage()
+    with pytest.raises(ValueError, match=rf"row 3 of the batch \(uid '{uids[3]}'\) is nan; mend the reward"):
+        estimator(rewards, mask, uids)
+    assert estimator.preference is None
+
+
+def test_a_checkpoint_to_resume_from_has_to_be_named():
+    trainer = SimpleNamespace(resume_mode="resume_path", resume_from_path=None)
+    with pytest.raises(ValueError, match=r"trainer\.resume_from_path is not given"):
+        verl_plugin._resumed_folder(trainer)
 
 
 def test_without_verl_the_module_is_imported_and_says_what_is_missing_when_used():
@@ -401,5 +428,5 @@ def test_bad_batches_are_refused(estimator):
     with pytest.raises(ValueError, match="no `uid`"):
         estimator(rewards, mask)
     rewards[0, 0] = math.nan
-    with pytest.raises(ValueError, match="∂J/∂λ is nan"):
+    with pytest.raises(ValueError, match=r"reward of row 0 of the batch \(uid .*\) is nan"):
         estimator(rewards, mask, uids)

@@ -345,7 +345,9 @@ def aggregate(per_token: Tensor, mask: Tensor, weights: Tensor, n_tokens: float 
             "give both as (B, T), or per_token as (B, 1)"
         )
     if weights.shape != mask.shape[:1]:
-        raise ValueError(f"weights has shape {tuple(weights.shape)}; mask has {mask.shape[0]} rows")
+        raise ValueError(
+            f"weights has shape {tuple(weights.shape)}; give {mask.shape[0]} numbers, one a row of mask"
+        )
     terms = torch.where(mask.bool(), per_token * weights.unsqueeze(1), 0.0)
     return terms.sum() / _check_tokens(n_tokens)
 
@@ -382,7 +384,7 @@ def preference_gradient(sums: Tensor, slopes: Tensor, n_tokens: float | Tensor) 
     """
     if sums.shape != slopes.shape:
         raise ValueError(
-            f"sums has shape {tuple(sums.shape)} and slopes {tuple(slopes.shape)}; they must agree"
+            f"sums has shape {tuple(sums.shape)} and slopes {tuple(slopes.shape)}; give one slope a sum"
         )
     return (sums.detach() * slopes).sum() / _check_tokens(n_tokens)
 
@@ -477,10 +479,16 @@ def _delta_l(groups: _Groups, exponent: float) -> Tensor:
 def _balanced(groups: _Groups, advantages: Tensor | None) -> Tensor:
     if advantages is None:
         raise ValueError('scheme "balanced" weighs by the sign of the advantage; give advantages, shape (B,)')
-    if advantages.shape != groups.row.shape or not bool(advantages.isfinite().all()):
+    if advantages.shape != groups.row.shape:
         raise ValueError(
-            f"advantages has shape {tuple(advantages.shape)}; "
-            f"give {len(groups.row)} finite numbers, one a response"
+            f"advantages has shape {tuple(advantages.shape)}; give {len(groups.row)} numbers, one a response"
+        )
+    bad = (~advantages.isfinite()).nonzero()
+    if len(bad):
+        row = int(bad[0])
+        raise ValueError(
+            f"advantages[{row}] is {advantages[row].item()}; give finite numbers: look at the "
+            "rewards of this response and of its group"
         )
     sign = torch.zeros_like(groups.lengths)
     sign[groups.row, groups.column] = advantages.sign().to(sign.dtype)
@@ -531,8 +539,13 @@ def _check_bases(form: Form, bases: Tensor, counted: Tensor | None) -> Tensor:
         raise ValueError(
             f"bases is {bases.dtype} of shape {tuple(bases.shape)}; give floats (P, G), one row a group"
         )
-    if not bool((bases.isfinite() & (bases > 0)).all()):
-        raise ValueError("bases must be positive and finite; take them from length_bases")
+    bad = (~(bases.isfinite() & (bases > 0))).nonzero()
+    if len(bad):
+        group, place = bad[0].tolist()
+        raise ValueError(
+            f"bases[{group}, {place}] is {bases[group, place].item()}; bases are positive and "
+            "finite, take them from length_bases"
+        )
     if counted is None:
         return torch.ones_like(bases, dtype=torch.bool)
     if counted.shape != bases.shape or counted.dtype != torch.bool:

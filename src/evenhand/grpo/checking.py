@@ -63,8 +63,10 @@ class AnswerChecker:
     """
 
     def __init__(self, *, time_limit: float = TIME_LIMIT, workers: int | None = None) -> None:
-        if not time_limit > 0:
-            raise ValueError(f"time_limit must be above 0 seconds, not {time_limit!r}")
+        if not 0 < time_limit <= threading.TIMEOUT_MAX:
+            raise ValueError(
+                f"time_limit must be a number of seconds above 0, like {TIME_LIMIT}, not {time_limit!r}"
+            )
         if workers is not None and workers < 1:
             raise ValueError(f"workers must be at least 1, not {workers!r}")
         self.time_limit = float(time_limit)

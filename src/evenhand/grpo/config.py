@@ -1,9 +1,12 @@
 """What `LambdaGRPOTrainer` can be asked for, and which options cannot go together."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from trl import GRPOConfig, GRPOTrainer
+
+from evenhand.grpo.preference import is_finite_number
 
 FORMS = ("lambda", "power")
 """Weights that have a λ."""
@@ -186,25 +189,31 @@ class LambdaGRPOConfig(GRPOConfig):
 
     def _check_lambda(self) -> None:
         """Refuse a λ that cannot start or move."""
-        if len(self.lambda_bounds) != 2 or not (
-            -math.inf < self.lambda_bounds[0] < self.lambda_bounds[1] < math.inf
+        for name in ("lambda_start", "lambda_learning_rate", "lambda_pull"):
+            if not is_finite_number(getattr(self, name)):
+                raise ValueError(f"{name} ({getattr(self, name)!r}) must be a finite number.")
+        bounds = self.lambda_bounds
+        if not (
+            isinstance(bounds, Sequence)
+            and len(bounds) == 2
+            and all(map(is_finite_number, bounds))
+            and bounds[0] < bounds[1]
         ):
             raise ValueError(
-                f"lambda_bounds ({self.lambda_bounds}) must be two finite numbers, the lower one first, "
-                "like -3 3."
+                f"lambda_bounds ({bounds!r}) must be two finite numbers, the lower one first, like -3 3."
             )
-        low, high = self.lambda_bounds
+        low, high = bounds
         if not self.lambda_fixed and not low <= self.lambda_start <= high:
             raise ValueError(
                 f"lambda_start ({self.lambda_start}) must lie within lambda_bounds ({low}, {high}). Widen "
                 "lambda_bounds, or set lambda_fixed=True to keep λ where it starts."
             )
-        if not self.lambda_fixed and not self.lambda_learning_rate > 0:
+        if not self.lambda_fixed and self.lambda_learning_rate <= 0:
             raise ValueError(
                 f"lambda_learning_rate ({self.lambda_learning_rate}) must be positive. Set lambda_fixed=True "
                 "to keep λ where it starts."
             )
-        if not self.lambda_pull >= 0:
+        if self.lambda_pull < 0:
             raise ValueError(f"lambda_pull ({self.lambda_pull}) must not be negative. 0 turns the pull off.")
         if self.lambda_group_by not in _GROUPINGS:
             raise ValueError(

@@ -320,7 +320,7 @@ def _whole_batches(found: Sequence[Key], batches: Sequence[Sequence[Key]], there
         if key != next(wanted, None):
             name, problem, sample = key
             raise GenerationsError(
-                f"{there}:{line}: sample {sample} of problem {problem!r} of {name} is not what this evaluation"
-                f" writes there; {_OTHER}"
+                f"{there}:{line}: sample {sample} of problem {problem!r} of {name} is not what this"
+                f" evaluation writes there; {_OTHER}"
             )
     return bisect_right(list(accumulate(map(len, batches))), len(found))

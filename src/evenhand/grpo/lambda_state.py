@@ -68,7 +68,7 @@ def read_state(preference: LearnablePreference, folder: str | Path, *, mend: str
         raise ValueError(f"{path} is missing: {mend}")
     try:
         preference.load_state_dict(json.loads(path.read_text(encoding="utf-8")))
-    except (ValueError, TypeError, RecursionError) as error:  # a field of another type is damage too
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{path}: {error}") from error
 
 

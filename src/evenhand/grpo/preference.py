@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import math
+import sys
 from collections.abc import Mapping
+from numbers import Real
 from typing import Any, get_args
 
 import torch
@@ -69,10 +70,10 @@ class LearnablePreference:
         if form not in get_args(Form):
             raise ValueError(f"form is {form!r}; choose one of {', '.join(get_args(Form))}")
         low, high = bounds
-        if not (math.isfinite(low) and math.isfinite(high) and low <= high):
+        if not (is_finite_number(low) and is_finite_number(high) and low <= high):
             raise ValueError(f"bounds is {bounds}; give two finite numbers, the lower first")
         for name, number in (("learning_rate", learning_rate), ("pull", pull)):
-            if not (math.isfinite(number) and number >= 0):
+            if not (is_finite_number(number) and number >= 0):
                 raise ValueError(f"{name} is {number}; give a finite number ≥ 0")
         self.form = form
         self.bounds = (float(low), float(high))
@@ -166,13 +167,17 @@ class LearnablePreference:
         ValueError
             A key that is missing or unknown; another form or other bounds; a value outside the bounds.
         """
-        if set(state) != {"form", "value", "bounds"}:
-            raise ValueError(f"the state of λ holds {sorted(state)}; it must hold bounds, form, value")
+        if not isinstance(state, Mapping) or set(state) != {"form", "value", "bounds"}:
+            held = sorted(state) if isinstance(state, Mapping) else state
+            raise ValueError(f"the state of λ holds {held!r:.100}; it must hold bounds, form, value")
         if state["form"] != self.form:
-            raise ValueError(f"the state of λ is of form {state['form']!r}, and this one is {self.form!r}")
-        if tuple(state["bounds"]) != self.bounds:
             raise ValueError(
-                f"the state of λ has bounds {tuple(state['bounds'])}, and this one has {self.bounds}; "
+                f"the state of λ is of form {state['form']!r:.40}, and this one is {self.form!r}; "
+                "resume with the form of the run that was saved"
+            )
+        if state["bounds"] != list(self.bounds):
+            raise ValueError(
+                f"the state of λ has bounds {state['bounds']!r:.80}, and this one has {list(self.bounds)}; "
                 "resume with the bounds of the run that was saved"
             )
         self._value = self._within_bounds("value", state["value"])
@@ -180,9 +185,20 @@ class LearnablePreference:
 
     def _within_bounds(self, name: str, number: float) -> Tensor:
         low, high = self.bounds
-        if not low <= number <= high:
-            raise ValueError(f"{name} is {number}; λ must lie in its bounds, {low:g} to {high:g}")
+        if not (is_finite_number(number) and low <= number <= high):
+            raise ValueError(f"{name} is {number!r:.80}; λ must lie in its bounds, {low:g} to {high:g}")
         return torch.tensor(float(number), dtype=torch.float32)
+
+
+def is_finite_number(value: object) -> bool:
+    """Whether an option is a finite number, as neither true is nor "1e1", which YAML takes for text.
+
+    Examples
+    --------
+    >>> [is_finite_number(value) for value in (1, -0.5, float("nan"), float("inf"), "1e1", True)]
+    [True, True, False, False, False, False]
+    """
+    return isinstance(value, Real) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
 
 
 def _sum_over_processes(number: Tensor) -> Tensor:

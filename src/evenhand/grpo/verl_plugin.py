@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import json
 import logging
-import math
 import os
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -48,7 +47,7 @@ from evenhand.grpo.diagnostics import (
     mean_spread,
 )
 from evenhand.grpo.lambda_state import read_state, write_state
-from evenhand.grpo.preference import LearnablePreference
+from evenhand.grpo.preference import LearnablePreference, is_finite_number
 
 logger = logging.getLogger(__name__)
 
@@ -108,17 +107,21 @@ class LambdaOptions:
         Raises
         ------
         ValueError
-            An option that is unknown or of the wrong type, by its name in verl's configuration; or out of its
-            range.
+            Options that are no mapping; one that is unknown, of the wrong type or out of its range, by its
+            name in verl's configuration.
         """
         options = {} if options is None else options
+        if not isinstance(options, Mapping):
+            raise ValueError(
+                f"algorithm.{NAME} is {options!r:.80}; give options by name, like {{form: power}}"
+            )
         kinds = {field.name: type(field.default) for field in fields(cls)}
         for name in options:
             if name not in kinds:
                 raise ValueError(f"algorithm.{NAME} has no option {name!r}; it has {', '.join(kinds)}")
         read = cls(**{name: _as(kinds[name], name, value) for name, value in options.items()})
         read.preference()
-        if not (math.isfinite(read.r) and read.r > 0):
+        if not read.r > 0:
             raise ValueError(f"algorithm.{NAME}.r is {read.r}; give a number > 0 (the paper's is 1/9)")
         return read
 
@@ -320,11 +323,12 @@ class LambdaAdvantage:
         ImportError
             verl is not installed.
         ValueError
-            No `uid`; an option that does not fit; NaN or infinity in the rewards.
+            No `uid`; an option that does not fit; NaN or infinity in the rewards, by its row.
         """
         grpo = _grpo_advantages()
         if index is None:
             raise ValueError(f"{NAME} needs each row's prompt: the batch has no `uid`")
+        _check_rewards(token_level_rewards, index)
         config = {} if config is None else config
         preference = self.preference or self._start_unsaved(config)
         advantages, returns = grpo(
@@ -422,6 +426,17 @@ class LambdaGRPO:
             )
 
 
+def _check_rewards(token_level_rewards: Tensor, index: Sequence[Hashable]) -> None:
+    rewards = token_level_rewards.sum(dim=1)
+    bad = (~rewards.isfinite()).nonzero()
+    if len(bad):
+        row = int(bad[0])
+        raise ValueError(
+            f"{NAME}: the reward of row {row} of the batch (uid {index[row]!r}) is {float(rewards[row])}; "
+            "mend the reward function, so that it gives a finite number for each response"
+        )
+
+
 def _check_verl_config(config: Any) -> None:
     estimator = config.algorithm.adv_estimator
     if estimator != NAME:
@@ -448,6 +463,11 @@ def _resumed_folder(trainer: Any) -> Path | None:
     if trainer.resume_mode == "disable":
         return None
     if trainer.resume_mode == "resume_path":
+        if not trainer.resume_from_path:
+            raise ValueError(
+                "trainer.resume_mode is 'resume_path', but trainer.resume_from_path is not given; give the "
+                "checkpoint's folder, or set trainer.resume_mode=disable"
+            )
         return Path(trainer.resume_from_path).absolute()
     from verl.utils.checkpoint.checkpoint_manager import find_latest_ckpt_path
 
@@ -479,21 +499,24 @@ class _ByGroup:
 
 def _as(kind: type, name: str, value: Any) -> Any:
     """A value of YAML as an option's type."""
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    if kind is float and number:
+    if kind is float and is_finite_number(value):
         return float(value)
-    if kind is tuple:
-        try:
-            low, high = value
-            return float(low), float(high)
-        except (TypeError, ValueError):
-            raise ValueError(
-                f"algorithm.{NAME}.{name} is {value!r}; give two numbers, like [-3, 3]"
-            ) from None
-    if isinstance(value, kind):
+    if (
+        kind is tuple
+        and isinstance(value, Sequence)
+        and len(value) == 2
+        and all(map(is_finite_number, value))
+    ):
+        return float(value[0]), float(value[1])
+    if kind in (bool, str) and isinstance(value, kind):
         return value
-    names = {float: "a number", bool: "true or false", str: "text"}
-    raise ValueError(f"algorithm.{NAME}.{name} is {value!r}; give {names[kind]}")
+    wanted = {
+        float: "a finite number",
+        tuple: "two finite numbers, like [-3, 3]",
+        bool: "true or false",
+        str: "text",
+    }
+    raise ValueError(f"algorithm.{NAME}.{name} is {value!r:.80}; give {wanted[kind]}")
 
 
 def _grpo_advantages() -> Callable[..., tuple[Tensor, Tensor]]:

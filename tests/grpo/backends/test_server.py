@@ -187,7 +187,9 @@ def test_addresses_that_are_none(address, message):
     assert "secret" not in str(caught.value)
 
 
-@pytest.mark.parametrize("options", [{"concurrency": 0}, {"timeout": 0}, {"timeout": float("nan")}])
+@pytest.mark.parametrize(
+    "options", [{"concurrency": 0}, {"timeout": 0}, {"timeout": float("nan")}, {"timeout": float("inf")}]
+)
 def test_options_out_of_range(options):
     with pytest.raises(ValueError, match=f"--{next(iter(options))} is"):
         ServerBackend("http://host", "m", **{"concurrency": 1, "timeout": 1.0} | options)

@@ -44,7 +44,8 @@ class ServerBackend:
     Raises
     ------
     ValueError
-        If the address is none, or holds a user's name or a query.
+        If the address is none, or holds a user's name, a password or a query; or another option is out of
+        its range.
 
     Notes
     -----
@@ -65,8 +66,8 @@ class ServerBackend:
     ) -> None:
         if concurrency < 1:
             raise ValueError(f"--concurrency is {concurrency}; give at least 1")
-        if not timeout > 0:
-            raise ValueError(f"--timeout is {timeout}; give seconds above 0")
+        if not 0 < timeout <= threading.TIMEOUT_MAX:
+            raise ValueError(f"--timeout is {timeout}; give a number of seconds above 0, like 600")
         self._base = _base_of(address)
         self._model = model
         self._concurrency = concurrency
