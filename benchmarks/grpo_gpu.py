@@ -40,15 +40,14 @@ from transformers import PrinterCallback, TrainerCallback
 from evenhand.experiments.compare import show_interval
 from evenhand.experiments.report import Results, write_report
 from evenhand.experiments.runs import Run
-from evenhand.grpo.commands.shared import TaskSource
+from evenhand.grpo.commands.shared import PROCEDURAL, TaskSource, check_tasks
 from evenhand.grpo.config import LambdaGRPOConfig
 from evenhand.grpo.demo import SCHEMES
-from evenhand.grpo.rewards import REWARDS, check_answers, checked
+from evenhand.grpo.rewards import REWARDS, checked
 from evenhand.grpo.trainer import LambdaGRPOTrainer
 from evenhand.terminal import replacing, say, show_table, tell
 
 _UNFINISHED = 75  # sysexits' "try again"
-_PROCEDURAL = "reasoning_gym:"
 _HELD_OUT_SEED = 1_000_003
 _TEST_FILE = "test.jsonl"
 _PATIENCE = 0.2  # seconds between two looks at an evaluation
@@ -150,7 +149,7 @@ class Settings:
     @property
     def reward(self) -> str:
         """Its name."""
-        return "procedural_accuracy" if self.tasks.startswith(_PROCEDURAL) else "accuracy"
+        return "procedural_accuracy" if self.tasks.startswith(PROCEDURAL) else "accuracy"
 
     def train_tasks(self) -> Any:
         """Problems to train on."""
@@ -167,7 +166,8 @@ class Settings:
         if self.test is None:
             return []
         tasks = self._read(self.test, 0)
-        check_answers([*tasks["answer"], *self.train_tasks()["answer"]])
+        check_tasks(tasks, self.test)
+        check_tasks(self.train_tasks(), self.tasks)
         if len(tasks) < self.problems:
             raise ValueError(f"--problems is {self.problems}, but {self.test} holds {len(tasks)}")
         return list(tasks.shuffle(seed=0).select(range(self.problems)))
@@ -375,7 +375,7 @@ def measure(settings: Settings, out: Path, schemes: Sequence[str], seeds: int, d
         If the settings cannot be used, or are not those of the runs that are there.
     """
     test = settings.test_rows()
-    data = settings.tasks.removeprefix(_PROCEDURAL) if settings.test is None else Path(settings.tasks).name
+    data = settings.tasks.removeprefix(PROCEDURAL) if settings.test is None else Path(settings.tasks).name
     # By seed, so that what is stopped has compared all schemes on the seeds that it did.
     runs = [
         Run.start(
@@ -444,7 +444,7 @@ def read_settings(given: argparse.Namespace) -> Settings:
             f"--micro-batch is {given.micro_batch}; give a divisor of --prompts × --group"
             f" ({given.prompts * given.group})"
         )
-    if given.tasks.startswith(_PROCEDURAL) != (given.test is None):
+    if given.tasks.startswith(PROCEDURAL) != (given.test is None):
         raise ValueError("--test goes with a file as --tasks; made-up problems need none")
     if given.device == "cuda" and not torch.cuda.is_available():
         raise ValueError("torch finds no GPU; give --device cpu to try things out")

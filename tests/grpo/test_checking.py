@@ -184,6 +184,15 @@ def test_a_fork_gets_a_checker_of_its_own():
     assert shared_checker() is mine
 
 
+def test_a_made_up_problem_that_cannot_be_made_again_is_named(checker, monkeypatch):
+    monkeypatch.setattr(checking, "find_spec", lambda name: name)  # whether reasoning-gym is installed or not
+    with pytest.raises(
+        ValueError, match=r"this problem again: no task \(JSONDecodeError.*judge with the release"
+    ):
+        checker.right_procedural([("no task", "1")])
+    assert checker.right([("3", r"\sqrt{9}")]) == [True]
+
+
 def test_readable(checker):
     golds = ["72", r"\frac{1}{2}", "Monday", "x+1", r"\frac{", "", "???"]
     assert checker.readable(golds) == [True, True, True, True, False, False, False]

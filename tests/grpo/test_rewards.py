@@ -179,7 +179,7 @@ def test_an_item_that_comes_out_differently_is_refused():
 
     data = procedural_tasks("chain_sum", size=1, seed=5)
     other = data["procedural"][0].replace('"seed": 5', '"seed": 6')
-    with pytest.raises(RuntimeError, match="chain_sum: item 0 is not the one"):
+    with pytest.raises(ValueError, match="chain_sum: item 0 is not the one"):
         procedural_accuracy(["?"], ["1"], procedural=[other])
 
 

@@ -279,6 +279,7 @@ def test_inspect(folder, hardest):
     [
         (("none.jsonl",), r"none\.jsonl: No such file"),
         (("bad.jsonl",), r"bad\.jsonl:1: not one JSON object a line"),
+        (("odd.jsonl",), r"odd\.jsonl: column 'answer': no usable answer in problem 2 \('\?\?\?'\)"),
         (("good.csv",), r"good\.csv: not \.jsonl"),
         (("reasoning_gym:none",), r"reasoning-gym"),
         (("tasks.jsonl", "--samples", "0"), r"--samples is 0; give at least 1"),
@@ -293,6 +294,7 @@ def test_inspect(folder, hardest):
 def test_grpo_evaluate(folder, monkeypatch, arguments, message):
     monkeypatch.chdir(folder)
     (folder / "tasks.jsonl").write_text('{"prompt": "1+1?", "answer": "2"}\n')
+    (folder / "odd.jsonl").write_text('{"prompt": "1+1?", "answer": "2"}\n{"prompt": "!", "answer": "???"}\n')
     (folder / "bad.jsonl").write_text("[" * 100_000)
     check(call("evaluate", "no-model", *arguments, group="grpo"), message)
     assert not list(folder.glob("*.part"))

@@ -18,6 +18,7 @@ import sys
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -27,6 +28,10 @@ _logger = logging.getLogger(__name__)
 
 TIME_LIMIT = 5.0
 """Seconds that one answer may take."""
+NO_REASONING_GYM = (
+    "made-up problems need reasoning-gym, which is not part of evenhand[grpo] since it wants a C compiler:"
+    " pip install 'evenhand[procedural]'"
+)
 
 _SCRIPT = Path(__file__).with_name("_answer_worker.py")
 _REMEMBERED = 1 << 16  # verdicts
@@ -54,6 +59,13 @@ class AnswerChecker:
     ----------
     timeouts : int
         Answers so far that ran into the limit.
+
+    Raises
+    ------
+    ValueError
+        If an option is out of its range.
+    RuntimeError
+        From the methods: if a process does not start.
 
     Examples
     --------
@@ -138,7 +150,15 @@ class AnswerChecker:
         return self._settled(verdicts, lambda row: ("readable", "answer", as_latex(golds[row])))
 
     def right_procedural(self, pairs: Sequence[tuple[str, str]]) -> list[bool]:
-        """Whether reasoning-gym scores each answer exactly 1; the first of a pair describes the task."""
+        """Whether reasoning-gym scores each answer exactly 1; the first of a pair describes the task.
+
+        Raises
+        ------
+        ValueError
+            If reasoning-gym is not installed, or does not make the problem of that description again.
+        """
+        if pairs and find_spec("reasoning_gym") is None:
+            raise ValueError(NO_REASONING_GYM)
         return self._judge([("right_procedural", "task", task, "answer", answer) for task, answer in pairs])
 
     def close(self) -> None:
@@ -179,7 +199,10 @@ class AnswerChecker:
             if reply is not None:
                 self._idle.put(worker)
                 if "error" in reply:
-                    raise RuntimeError(f"the answer checker failed: {reply['error']}")
+                    raise ValueError(
+                        f"reasoning-gym does not make this problem again: {message['task']:.200}"
+                        f" ({reply['error']:.200}); judge with the release that made it"
+                    )
                 return bool(reply["result"])
             if worker.ended_by_alarm():
                 self._count_timeout(message)

@@ -98,8 +98,10 @@ def judged(generations: Sequence[Generation], *, checker: AnswerChecker | None =
 
     Raises
     ------
+    ValueError
+        If a problem was made by reasoning-gym, and that is not installed or makes another one now.
     RuntimeError
-        If the checker does not start, or reasoning-gym makes another item than was asked.
+        If the checker does not start.
 
     Notes
     -----

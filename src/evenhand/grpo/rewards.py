@@ -54,6 +54,8 @@ def accuracy(
     ValueError
         If a completion or a gold answer is missing or not text, lengths differ, or a gold answer cannot be
         read.
+    RuntimeError
+        If the checker does not start.
 
     Examples
     --------
@@ -88,7 +90,7 @@ def signed_accuracy(
 
     Raises
     ------
-    ValueError
+    ValueError, RuntimeError
         As for `accuracy`.
 
     Examples
@@ -156,9 +158,10 @@ def procedural_accuracy(
     Raises
     ------
     ValueError
-        If a completion or a task is missing, or lengths differ.
+        If a completion or a task is missing, lengths differ, or reasoning-gym is not installed or does not
+        make the item that was asked again.
     RuntimeError
-        If reasoning-gym is not installed, or does not make the item that was asked again.
+        If the checker does not start.
     """
     name = "procedural_accuracy"
     texts = _completion_texts(name, completions, prompts)
@@ -239,7 +242,11 @@ REWARDS: Mapping[str, RewardFunction] = MappingProxyType(
 
 
 def check_answers(
-    answers: Sequence[Any], *, column: str = "answer", checker: AnswerChecker | None = None
+    answers: Sequence[Any],
+    *,
+    column: str = "answer",
+    names: Sequence[str] | None = None,
+    checker: AnswerChecker | None = None,
 ) -> None:
     r"""Refuse gold answers that no answer could be compared with; to be called before training.
 
@@ -249,13 +256,17 @@ def check_answers(
         The column of a data set.
     column : str, default="answer"
         Its name, for the message.
+    names : sequence of str, optional
+        What to call the problems in the message, as the column `problem_id` does; by default by row, from 0.
     checker : AnswerChecker, optional
         By default the one that the reward functions share.
 
     Raises
     ------
     ValueError
-        Names the rows (from 0) that are missing, empty, not text, or no number, words or LaTeX.
+        Names the rows that are missing, empty, not text, or no number, words or LaTeX.
+    RuntimeError
+        If the checker does not start.
 
     Examples
     --------
@@ -268,7 +279,8 @@ def check_answers(
     bad = _unreadable(answers, shared_checker() if checker is None else checker)
     if bad:
         raise ValueError(
-            f"column {column!r}: no usable answer in {_rows(bad, answers)}; mend or leave out such rows"
+            f"column {column!r}: no usable answer in {_rows(bad, answers, names)}; mend or leave out such"
+            " rows"
         )
 
 
@@ -403,8 +415,9 @@ def _unreadable(answers: Sequence[Any], checker: AnswerChecker) -> list[int]:
     ]
 
 
-def _rows(rows: Sequence[int], values: Sequence[Any]) -> str:
-    named = ", ".join(f"row {row} ({values[row]!r:.80})" for row in rows[:_NAMED])
+def _rows(rows: Sequence[int], values: Sequence[Any], names: Sequence[str] | None = None) -> str:
+    places = {row: f"row {row}" if names is None else f"problem {names[row]}" for row in rows[:_NAMED]}
+    named = ", ".join(f"{place} ({values[row]!r:.80})" for row, place in places.items())
     return named if len(rows) <= _NAMED else f"{named} and {len(rows) - _NAMED} more"
 
 

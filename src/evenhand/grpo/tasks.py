@@ -25,6 +25,7 @@ import datasets
 import polars as pl
 
 from evenhand.grpo.answers import after_hashes, last_boxed
+from evenhand.grpo.checking import NO_REASONING_GYM
 from evenhand.gzipped import most_unpacked, open_bytes
 from evenhand.strict_json import each_once
 
@@ -254,10 +255,7 @@ def _procedural_source(name: str, options: Mapping[str, Any]) -> Any:
         import reasoning_gym
         from reasoning_gym.factory import DATASETS
     except ImportError as error:
-        raise TaskError(
-            "procedural tasks need reasoning-gym, which is not part of evenhand[grpo] since it wants a C"
-            " compiler: pip install 'evenhand[procedural]'"
-        ) from error
+        raise TaskError(NO_REASONING_GYM) from error
     if name not in DATASETS:
         near = difflib.get_close_matches(name, DATASETS, n=3)
         hint = f"; did you mean {' or '.join(near)}?" if near else f"; it has {', '.join(sorted(DATASETS))}"

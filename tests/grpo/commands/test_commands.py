@@ -63,6 +63,11 @@ def test_help_has_an_example(command):
     assert f"evenhand grpo {command}" in output.split("Example")[1]
 
 
+def test_help_says_which_sets_are_sampled_with_top_p():
+    shown = " ".join(run("evaluate", "--help").output.replace("│", " ").split())
+    assert "public sets that are asked several times: 0.95" in shown
+
+
 def test_the_other_system_never_imports_this_one():
     code = """
 import sys
@@ -306,10 +311,13 @@ def test_options_take_the_place_of_a_set_s_own(server, sets, tmp_path):
         "?\nPlease reason step by step, and put your final answer within \\boxed{}."
     )
     assert {(body["temperature"], body["top_p"], body["max_tokens"]) for body in bodies} == {(1, 0.95, 5)}
+    asked_once = ("--samples", 1, "--temperature", 0.5, "--out", tmp_path / "once.jsonl")
+    ask_server(server, sets, "gsm8k", *asked_once)  # as the help of --top-p says
+    assert {(body["temperature"], body["top_p"]) for _, _, body, _ in server.requests[6:]} == {(0.5, 1)}
     ask_server(
         server, sets, "aime24", "--temperature", 0, "--instruction", "system", "--out", tmp_path / "g.jsonl"
     )
-    greedy = [body for _, _, body, _ in server.requests[6:]]
+    greedy = [body for _, _, body, _ in server.requests[9:]]
     assert [(body["temperature"], body["messages"][0]["role"]) for body in greedy] == [(0, "system")] * 2
 
 
@@ -370,6 +378,8 @@ def test_public_sets_need_their_folder(folder, tmp_path):
         (("--samples", 2, "--k", "4"), "from 1 to the 2 answers a problem"),
         (("--k", "x"), "--k is 'x'"),
         (("--prompt", "question"), "no field 'question'"),
+        (("--instruction", "system"), "--instruction is for the public sets (gsm8k, math500, "),
+        (("--data-dir", "."), "--data-dir is for the public sets (gsm8k, math500, "),
         (("--out", "no-such-folder/out.jsonl"), "no folder no-such-folder"),
     ],
 )

@@ -1,6 +1,7 @@
 """`evenhand grpo score` and `compare`, on files of generations."""
 
 import re
+import sys
 from dataclasses import replace
 
 import pytest
@@ -60,6 +61,12 @@ def test_score_shows_k_where_there_are_samples(put):
     assert re.search(r"Average of 2 sets +50.0", output)
     assert "pass@1" not in run("score", path, "--k", "2")
     assert "from 1 to the 2 answers a problem" in " ".join(run("score", path, "--k", "3", code=2).split())
+
+
+def test_score_says_what_made_up_problems_need(put, monkeypatch):
+    monkeypatch.setitem(sys.modules, "reasoning_gym", None)
+    path = put("a.jsonl", answers([[1], [2]], procedural="{}"))
+    assert "pip install 'evenhand[procedural]'" in run("score", path, code=2)
 
 
 def test_a_set_of_one_problem_has_no_interval(put):

@@ -99,11 +99,11 @@ def evaluate(
     temperature: Annotated[
         float | None,
         typer.Option(
-            help="0: the likeliest token, one sample. (default: 1; public sets with --samples 1: 0)"
+            help="0: the likeliest token, one sample. (default: 1; public sets that are asked once: 0)"
         ),
     ] = None,
     top_p: Annotated[
-        float | None, typer.Option(help="(default: 1; public sets at a temperature: 0.95)")
+        float | None, typer.Option(help="(default: 1; public sets that are asked several times: 0.95)")
     ] = None,
     max_new_tokens: Annotated[
         int | None, typer.Option(help="Longest answer. (default: 1024; public sets: 2048)")

@@ -13,7 +13,7 @@ from typing import Any
 
 from evenhand.grpo.backends import Backend, BackendName, Decoding, has_chat_template, open_backend
 from evenhand.grpo.commands.results import check_counts, show_results, tell_timeouts
-from evenhand.grpo.commands.shared import TaskSource
+from evenhand.grpo.commands.shared import PROCEDURAL, TaskSource, check_tasks
 from evenhand.grpo.generations import Generation, GenerationFile, Key, judged, prompt_hash, settings_path
 from evenhand.grpo.math_sets import (
     GREEDY,
@@ -24,7 +24,6 @@ from evenhand.grpo.math_sets import (
     missing_math_set,
     read_math_set,
 )
-from evenhand.grpo.rewards import check_answers
 from evenhand.terminal import progress_bar, say, tell
 
 _PAPER = "paper"  # all of MATH_SETS
@@ -203,6 +202,7 @@ def evaluate_model(
     names = _named_sets(source.place)
     missing: list[str] = []
     if names is None:
+        _check_unheeded(source.place, data_dir, asking.instruction)
         sets = [_from_source(source, sampling)]
     else:
         sets, missing = _from_folder(names, data_dir, sampling, asking)
@@ -293,12 +293,22 @@ def _named_sets(place: str) -> list[str] | None:
     )
 
 
+def _check_unheeded(place: str, data_dir: Path | None, instruction: Form) -> None:
+    """Refuse options that would do nothing."""
+    for option, given in (("--data-dir", data_dir is not None), ("--instruction", instruction != "user")):
+        if given:
+            raise ValueError(
+                f"{option} is for the public sets ({', '.join(MATH_SETS)}), and {place} is none of them;"
+                " leave it out"
+            )
+
+
 def _from_source(source: TaskSource, sampling: Sampling) -> ProblemSet:
     tasks = source.read()
     if "procedural" not in tasks.column_names:
-        check_answers(tasks["answer"])
+        check_tasks(tasks, source.place)
     name = source.place
-    if not name.startswith("reasoning_gym:"):
+    if not name.startswith(PROCEDURAL):
         name = Path(name).name.removesuffix(".gz").rsplit(".", 1)[0]
     samples = sampling.samples_of(_FILE_SAMPLES)
     return ProblemSet(name, tasks.to_dict(), samples, sampling.decoding_of(_FILE_DECODING))

@@ -1,11 +1,36 @@
-"""What the commands share: where tasks come from."""
+"""What the commands share: where tasks come from, and whether their answers can be used."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any, Literal
 
-_PROCEDURAL = "reasoning_gym:"
+PROCEDURAL = "reasoning_gym:"
+"""How the place of problems that are made up begins; their task's name follows."""
+
+
+def check_tasks(tasks: Any, place: str) -> None:
+    """Refuse problems whose answers nothing can be compared with.
+
+    Parameters
+    ----------
+    tasks : datasets.Dataset
+        With a column `answer`, and perhaps `problem_id`.
+    place : str
+        Where they come from, for the message.
+
+    Raises
+    ------
+    ValueError
+        If there are such; names place and problems.
+    """
+    from evenhand.grpo.rewards import check_answers
+
+    names = tasks["problem_id"] if "problem_id" in tasks.column_names else None
+    try:
+        check_answers(tasks["answer"], names=names)
+    except ValueError as error:
+        raise ValueError(f"{place}: {error}") from error
 
 
 @dataclass(frozen=True)
@@ -43,15 +68,15 @@ class TaskSource:
     chat: bool = False
 
     def __post_init__(self) -> None:
-        if self.levels is not None and (self.kind != "math" or self.place.startswith(_PROCEDURAL)):
+        if self.levels is not None and (self.kind != "math" or self.place.startswith(PROCEDURAL)):
             raise ValueError("levels are of problems in MATH's form; give the kind math, or leave them out")
 
     def read(self) -> Any:
         """The data set, with columns `prompt`, `answer` and `problem_id`."""
         from evenhand.grpo.tasks import procedural_tasks
 
-        if self.place.startswith(_PROCEDURAL):
-            name = self.place.removeprefix(_PROCEDURAL)
+        if self.place.startswith(PROCEDURAL):
+            name = self.place.removeprefix(PROCEDURAL)
             return procedural_tasks(name, size=self.size, seed=self.seed, conversational=self.chat)
         return self.read_rows(self.place)
 

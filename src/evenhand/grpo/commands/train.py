@@ -21,9 +21,9 @@ from trl import (
 from trl.rewards import accuracy_reward, get_soft_overlong_punishment, think_format_reward
 from trl.scripts.grpo import GRPOScriptArguments
 
-from evenhand.grpo.commands.shared import TaskSource
+from evenhand.grpo.commands.shared import TaskSource, check_tasks
 from evenhand.grpo.config import LambdaGRPOConfig
-from evenhand.grpo.rewards import REWARDS, check_answers, checked, overlong_punishment
+from evenhand.grpo.rewards import REWARDS, checked, overlong_punishment
 from evenhand.grpo.trainer import LambdaGRPOTrainer
 
 _OVERLONG = overlong_punishment.__name__
@@ -130,9 +130,9 @@ def make_trainer(options: Sequence[str]) -> tuple[LambdaGRPOTrainer, str | None]
     rewards = reward_functions(script, config.max_completion_length)
     data = _load(script, config, mixture)
     if {"accuracy", "signed_accuracy"} & set(script.reward_funcs or ()):
-        for part in data.values():
+        for split, part in data.items():
             if "answer" in (part.column_names or ()):
-                check_answers(part["answer"])
+                check_tasks(part, script.tasks or f"split {split!r} of the data set")
     trainer = LambdaGRPOTrainer(
         model=model.model_name_or_path,
         reward_funcs=rewards,
