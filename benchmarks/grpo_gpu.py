@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import platform
 import shutil
@@ -132,7 +133,7 @@ class Settings:
             "bf16": not self.cpu,
             "max_steps": self.steps,
             "per_device_train_batch_size": self.micro_batch,
-            "gradient_accumulation_steps": self.prompts * self.group // self.micro_batch,
+            "gradient_accumulation_steps": self.batch_size // self.micro_batch,
             "num_generations": self.group,
             "max_completion_length": self.max_new_tokens,
             "learning_rate": self.learning_rate,
@@ -145,6 +146,11 @@ class Settings:
             "disable_tqdm": True,
             **SCHEMES[scheme],
         }
+
+    @property
+    def batch_size(self) -> int:
+        """Answers of a step, and of a batch in an evaluation."""
+        return self.prompts * self.group
 
     @property
     def reward(self) -> str:
@@ -169,7 +175,9 @@ class Settings:
         check_tasks(tasks, self.test)
         check_tasks(self.train_tasks(), self.tasks)
         if len(tasks) < self.problems:
-            raise ValueError(f"--problems is {self.problems}, but {self.test} holds {len(tasks)}")
+            raise ValueError(
+                f"--problems is {self.problems}, but {self.test} holds {len(tasks)}; give at most so many"
+            )
         return list(tasks.shuffle(seed=0).select(range(self.problems)))
 
     def test_source(self, folder: Path) -> list[str]:
@@ -308,26 +316,26 @@ def evaluate(
             "samples": settings.samples,
             "temperature": 1,
             "max-new-tokens": settings.max_new_tokens,
-            "batch-size": settings.prompts * settings.group,
+            "batch-size": settings.batch_size,
         }
         call = ["grpo", "evaluate", str(model), *test, "--chat"]
         call += [text for name, value in options.items() for text in (f"--{name}", str(value))]
-        _run_until(call, out.with_name(f"{out.name}.part"), settings.cpu, deadline)
+        _run_until(call, out.with_name(f"{out.name}.part"), settings, deadline)
     return read_lines(out)
 
 
-def _run_until(call: Sequence[str], part: Path, cpu: bool, deadline: Deadline) -> None:
+def _run_until(call: Sequence[str], part: Path, settings: Settings, deadline: Deadline) -> None:
     """Run `evenhand`, and end it when the time is up and a further batch stands in its file."""
     code = "from evenhand.cli import main; main()"
-    hidden = {"CUDA_VISIBLE_DEVICES": ""} if cpu else {}
-    before = max(_count_lines(part), 1)  # the first may be a header
+    hidden = {"CUDA_VISIBLE_DEVICES": ""} if settings.cpu else {}
+    before = _count_lines(part) // settings.batch_size
     with subprocess.Popen(
         [sys.executable, "-c", code, *call], stdout=subprocess.DEVNULL, env={**os.environ, **hidden}
     ) as process:
         try:
             while process.poll() is None:
                 time.sleep(_PATIENCE)
-                if deadline.passed and _count_lines(part) > before:
+                if deadline.passed and _count_lines(part) // settings.batch_size > before:
                     raise TimeUp
         except BaseException:
             process.terminate()
@@ -437,15 +445,22 @@ def read_settings(given: argparse.Namespace) -> Settings:
     Raises
     ------
     ValueError
-        If they do not go together.
+        If one is out of its range, or they do not go together.
     """
+    counts = ("seeds", "steps", "prompts", "micro_batch", "max_new_tokens", "problems", "samples")
+    for name, least in (*((name, 1) for name in counts), ("group", 2), ("lora", 0), ("minutes", 0)):
+        value = getattr(given, name)
+        if value is not None and not value >= least:
+            raise ValueError(f"--{name.replace('_', '-')} is {value}; give at least {least}")
+    if not 0 < given.learning_rate < math.inf:
+        raise ValueError(f"--learning-rate is {given.learning_rate}; give a number above 0, like 3e-6")
     if given.prompts * given.group % given.micro_batch:
         raise ValueError(
             f"--micro-batch is {given.micro_batch}; give a divisor of --prompts × --group"
             f" ({given.prompts * given.group})"
         )
     if given.tasks.startswith(PROCEDURAL) != (given.test is None):
-        raise ValueError("--test goes with a file as --tasks; made-up problems need none")
+        raise ValueError("--test goes with a file as --tasks, which needs one; made-up problems need none")
     if given.device == "cuda" and not torch.cuda.is_available():
         raise ValueError("torch finds no GPU; give --device cpu to try things out")
     names = [field.name for field in fields(Settings) if field.name != "cpu"]

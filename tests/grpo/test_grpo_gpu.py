@@ -115,6 +115,11 @@ def test_a_folder_of_other_settings_is_refused(script, arguments, tmp_path, monk
     ("options", "message"),
     [
         (("--micro-batch", "5"), r"--micro-batch is 5; give a divisor of --prompts × --group \(16\)"),
+        (("--micro-batch", "0"), "--micro-batch is 0; give at least 1"),
+        (("--group", "1"), "--group is 1; give at least 2"),
+        (("--seeds", "0"), "--seeds is 0; give at least 1"),
+        (("--minutes", "nan"), "--minutes is nan; give at least 0"),
+        (("--learning-rate", "inf"), "--learning-rate is inf; give a number above 0"),
         (("--problems", "13"), r"--problems is 13, but .*test.jsonl holds 12"),
         (("--tasks", "reasoning_gym:chain_sum"), "made-up problems need none"),
     ],
@@ -122,6 +127,13 @@ def test_a_folder_of_other_settings_is_refused(script, arguments, tmp_path, monk
 def test_what_cannot_be_is_said(script, arguments, tmp_path, options, message):
     with pytest.raises(SystemExit, match=message):
         script.main([*arguments, "--out", str(tmp_path / "out"), *options])
+
+
+def test_an_answer_that_nothing_can_match_is_named_by_file_and_line(script, arguments, tmp_path):
+    with (tmp_path / "train.jsonl").open("a") as file:
+        file.write(json.dumps({"question": "?", "answer": "#### ???"}) + "\n")
+    with pytest.raises(SystemExit, match=r"train\.jsonl: .* in problem 13 \('\?\?\?'\)"):
+        script.main([*arguments, "--out", str(tmp_path / "out")])
 
 
 def test_what_is_shown_is_paired_by_seed(script, tmp_path, capsys):

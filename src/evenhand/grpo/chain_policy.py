@@ -43,14 +43,12 @@ def make_tokenizer() -> PreTrainedTokenizerFast:
     )
 
 
-def make_model(settings: PolicySettings, n_positions: int = 256) -> LlamaForCausalLM:
+def make_model(settings: PolicySettings) -> LlamaForCausalLM:
     """A Llama with random weights.
 
     Parameters
     ----------
     settings : PolicySettings
-    n_positions : int
-        Longest sequence, prompt included.
 
     Returns
     -------
@@ -65,7 +63,7 @@ def make_model(settings: PolicySettings, n_positions: int = 256) -> LlamaForCaus
             num_hidden_layers=settings.layers,
             num_attention_heads=settings.heads,
             num_key_value_heads=settings.heads,
-            max_position_embeddings=n_positions,
+            max_position_embeddings=256,  # more than a chain of twelve terms takes in its long form
             # The usual 0.02 suits wide models; at this width it costs many steps to get away from.
             initializer_range=0.06,
             tie_word_embeddings=True,
