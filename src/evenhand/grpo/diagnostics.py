@@ -68,6 +68,40 @@ def longest_quarter_share(weights: Tensor, lengths: Tensor, counted: Tensor) -> 
     return float(tokens[rank < quarter].sum() / total) if total > 0 else 0.0
 
 
+def weight_figures(weights: Tensor, lengths: Tensor, counted: Tensor) -> dict[str, float]:
+    """What is logged of the weights f of a step, by the names in the log.
+
+    Parameters
+    ----------
+    weights, lengths, counted
+        As for `longest_quarter_share`.
+
+    Returns
+    -------
+    dict of str to float
+        Empty where no response is counted.
+
+    Examples
+    --------
+    >>> weights, lengths = torch.tensor([[0.5, 1.5]]), torch.tensor([[10, 30]])
+    >>> for name, figure in weight_figures(weights, lengths, lengths > 0).items():
+    ...     print(name, figure)
+    preference/weight_min 0.5
+    preference/weight_max 1.5
+    preference/weight_std 0.5
+    preference/longest_quarter_share 0.9
+    """
+    f = weights[counted]
+    if not len(f):
+        return {}
+    return {
+        "preference/weight_min": float(f.min()),
+        "preference/weight_max": float(f.max()),
+        "preference/weight_std": float(f.std(correction=0)),
+        "preference/longest_quarter_share": longest_quarter_share(weights, lengths, counted),
+    }
+
+
 def informative_fraction(advantages: Tensor, lengths: Tensor, counted: Tensor) -> float:
     """Fraction of groups from which λ can learn: rewards and lengths both vary among the counted responses.
 

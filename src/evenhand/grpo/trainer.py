@@ -31,8 +31,8 @@ from evenhand.grpo.diagnostics import (
     NEARLY_DAPO,
     advantage_length_correlation,
     informative_fraction,
-    longest_quarter_share,
     mean_spread,
+    weight_figures,
 )
 from evenhand.grpo.dynamic_sampling import DynamicSamplingTrainer
 from evenhand.grpo.lambda_state import read_last_update, read_state, write_last_update, write_state
@@ -360,16 +360,10 @@ class LambdaGRPOTrainer(DynamicSamplingTrainer):
             )
 
     def _log_weights(self) -> None:
-        groups, metrics = self._groups, self._metrics["train"]
-        if not groups.counted.any():
-            return
+        groups = self._groups
         weights = self._weights(groups.bases, groups.counted)
-        f = weights[groups.counted]
-        metrics["preference/weight_min"].append(float(f.min()))
-        metrics["preference/weight_max"].append(float(f.max()))
-        metrics["preference/weight_std"].append(float(f.std(correction=0)))
-        share = longest_quarter_share(weights, groups.lengths, groups.counted)
-        metrics["preference/longest_quarter_share"].append(share)
+        for name, figure in weight_figures(weights, groups.lengths, groups.counted).items():
+            self._metrics["train"][name].append(figure)
 
     def _warn_once(self, key: str, message: str) -> None:
         if key not in self._warned:

@@ -43,8 +43,8 @@ from evenhand.grpo.diagnostics import (
     NEARLY_DAPO,
     advantage_length_correlation,
     informative_fraction,
-    longest_quarter_share,
     mean_spread,
+    weight_figures,
 )
 from evenhand.grpo.lambda_state import read_state, write_state
 from evenhand.grpo.preference import LearnablePreference, is_finite_number
@@ -228,22 +228,10 @@ def weigh(
         "preference/gradient": float(gradient),
         "preference/advantage_length_corr": advantage_length_correlation(advantages, z, counted),
         "preference/clamped_bases": float((h <= SMALLEST_BASE).sum()),
-        **_spread_of_weights(weights, by_group.lay_out(lengths), counted),
+        **weight_figures(weights, by_group.lay_out(lengths), counted),
         "preference/informative_groups": informative_fraction(advantages, by_group.lay_out(lengths), counted),
     }
     return WeightedBatch(by_group.collect(weights), gradient, figures)
-
-
-def _spread_of_weights(weights: Tensor, lengths: Tensor, counted: Tensor) -> dict[str, float]:
-    f = weights[counted]
-    if not len(f):
-        return {}
-    return {
-        "preference/weight_min": float(f.min()),
-        "preference/weight_max": float(f.max()),
-        "preference/weight_std": float(f.std(correction=0)),
-        "preference/longest_quarter_share": longest_quarter_share(weights, lengths, counted),
-    }
 
 
 class LambdaAdvantage:
