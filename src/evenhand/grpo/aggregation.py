@@ -57,7 +57,8 @@ def standardised_lengths(lengths: Tensor, group_ids: Tensor, *, counted: Tensor 
     Raises
     ------
     ValueError
-        No row; shapes that differ; a length that is negative or no whole number; ids that are no integers.
+        No row; shapes that differ; a length that is negative or no whole number; ids that are no integers;
+        `counted` that holds no booleans.
 
     Notes
     -----
@@ -103,8 +104,8 @@ def length_bases(
     Raises
     ------
     ValueError
-        As in `standardised_lengths`; r ≤ 0; without `clamp`, r ≥ √G/(G−1) for the largest group: since
-        |z| ≤ (G−1)/√G, h could then fall to 0.
+        As in `standardised_lengths`; an unknown form; r not finite or ≤ 0; without `clamp`, r ≥ √G/(G−1) for
+        the largest group: since |z| ≤ (G−1)/√G, h could then fall to 0.
 
     Notes
     -----
@@ -147,8 +148,8 @@ def preference_weights(
     Raises
     ------
     ValueError
-        Bases that are not (P, G), or not positive and finite; λ not a finite scalar, or so large that h^λ is
-        not finite.
+        An unknown form; bases that are not (P, G), or not positive and finite; `counted` of another shape; λ
+        not a finite scalar, or so large that h^λ is not finite.
 
     Notes
     -----

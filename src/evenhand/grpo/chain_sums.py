@@ -69,6 +69,11 @@ class ChainSums:
     long_share : float
         Share of long derivations in the corpus.
 
+    Raises
+    ------
+    ValueError
+        If one is out of its range.
+
     Examples
     --------
     >>> family = ChainSums("longer")
@@ -198,6 +203,11 @@ class PolicySettings:
 
 def terms(prompt: str) -> list[int]:
     """The digits of a problem.
+
+    Raises
+    ------
+    ValueError
+        If it is none.
 
     Examples
     --------

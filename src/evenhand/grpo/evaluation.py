@@ -83,7 +83,8 @@ def pass_at_k(n: npt.ArrayLike, c: npt.ArrayLike, k: int) -> Floats:
     Raises
     ------
     ValueError
-        If k or a c is out of its range; names the row.
+        If n and c are not whole numbers, as many of one as of the other; if k or a c is out of its range,
+        with its row.
 
     Notes
     -----
@@ -167,12 +168,12 @@ def majority_at_k(answers: Sequence[str | None], correct: Sequence[bool], k: int
     0.666667
     """
     if len(answers) != len(correct):
-        raise ValueError(f"{len(answers)} answers, but {len(correct)} verdicts")
+        raise ValueError(f"{len(answers)} answers, but {len(correct)} verdicts; give one verdict an answer")
     n = len(answers)
     if not 1 <= k <= n:
         raise ValueError(f"k={k} is not between 1 and the {n} samples")
     if any(right and not answer for answer, right in zip(answers, correct, strict=True)):
-        raise ValueError("a right sample has no answer")
+        raise ValueError("a right sample has no answer; give the answer by which it is right")
     right_count = sum(map(bool, correct))
     wrong = Counter(answer for answer, right in zip(answers, correct, strict=True) if answer and not right)
     silent = n - right_count - wrong.total()
@@ -218,6 +219,8 @@ def score_problems(outcomes: Iterable[Outcome], measure: Measure, k: int) -> dic
     ------
     OutcomesError
         If a problem has fewer than k samples, the same sample twice, or a right sample without an answer.
+    ValueError
+        If the measure is not known, or k is below 1.
 
     Examples
     --------
@@ -269,7 +272,8 @@ def average_interval(
     Raises
     ------
     ValueError
-        If there is no set, one has fewer than two problems, or a value is not finite.
+        If there is no set, one has fewer than two problems, a value is not finite, or `confidence` or
+        `resamples` is out of its range.
 
     Notes
     -----
@@ -313,7 +317,7 @@ def _checked(values: Mapping[str, float]) -> Floats:
         raise ValueError(f"an interval over problems needs at least 2 of them, not {len(values)}")
     for problem, value in values.items():
         if not math.isfinite(value):
-            raise ValueError(f"problem {problem!r} has the value {value!r}")
+            raise ValueError(f"problem {problem!r} has the value {value!r}; give finite values")
     # sorted, so that the same seed gives the same interval in whatever order a run met its problems
     return np.array([values[problem] for problem in sorted(values)], dtype=np.float64)
 
@@ -342,7 +346,8 @@ def differences(first: Mapping[str, float], second: Mapping[str, float]) -> dict
         missing = [repr(problem) for problem in there if problem not in here]
         if missing:
             raise ValueError(
-                f"the runs are not over the same problems: not in the {name} run: {_listed(missing)}"
+                f"the runs are not over the same problems: not in the {name} run: {_listed(missing)};"
+                " evaluate both on the same ones"
             )
     return {problem: second[problem] - first[problem] for problem in first}
 
@@ -352,7 +357,9 @@ def _by_problem(outcomes: Iterable[Outcome]) -> dict[str, list[Outcome]]:
     for outcome in outcomes:
         samples = problems.setdefault(outcome.problem, {})
         if outcome.sample in samples:
-            raise OutcomesError(f"sample {outcome.sample} of problem {outcome.problem!r} stands twice")
+            raise OutcomesError(
+                f"sample {outcome.sample} of problem {outcome.problem!r} stands twice; take one out"
+            )
         samples[outcome.sample] = outcome
     return {problem: list(samples.values()) for problem, samples in problems.items()}
 

@@ -194,7 +194,7 @@ def _read(path: str | os.PathLike[str]) -> list[Generation]:
         if one.key in places:
             raise GenerationsError(
                 f"{place}: sample {one.sample} of problem {one.problem!r} of {one.set} stands at line"
-                f" {places[one.key]} already"
+                f" {places[one.key]} already; take one of the two out"
             )
         places[one.key] = number
         generations.append(one)
@@ -206,7 +206,9 @@ def _generation(row: Any, place: str) -> Generation:
         raise GenerationsError(f"{place}: {type(row).__name__} in place of a generation")
     for field, (kinds, wanted) in _FIELDS.items():
         if field not in row:
-            raise GenerationsError(f"{place}: no field {field!r}")
+            raise GenerationsError(
+                f"{place}: no field {field!r}; give a file that `evenhand grpo evaluate` has written"
+            )
         value = row[field]
         if type(value) not in kinds or (type(value) is int and value < 0):
             raise GenerationsError(f"{place}, field {field!r}: {value!r:.80} is not {wanted}")

@@ -61,7 +61,9 @@ def read_state(preference: LearnablePreference, folder: str | Path, *, mend: str
     Raises
     ------
     ValueError
-        The file is missing, no JSON, or of another form or other bounds; names it.
+        The file is missing, no JSON, or no state of λ of this form and bounds; names it.
+    OSError
+        It cannot be read.
     """
     path = Path(folder, STATE_FILE)
     if not path.is_file():
@@ -84,7 +86,7 @@ def write_last_update(look_ahead: LookAhead, folder: str | Path) -> None:
 
     Raises
     ------
-    OSError
+    OSError, SafetensorError
         The file cannot be written.
     """
     with _replacing(Path(folder, UPDATE_FILE)) as unfinished:
@@ -106,6 +108,8 @@ def read_last_update(look_ahead: LookAhead, folder: str | Path, *, mend: str) ->
     ------
     ValueError
         The file is missing, damaged, or of other parameters; names it.
+    OSError
+        It cannot be read.
     """
     path = Path(folder, UPDATE_FILE)
     if not path.is_file():

@@ -145,13 +145,13 @@ class LookAhead:
             odd = sorted(set(state) ^ set(self._names))
             raise ValueError(
                 f"the last update is of other parameters than are trained here: {', '.join(odd[:3])}"
-                f"{', …' if len(odd) > 3 else ''}"
+                f"{', …' if len(odd) > 3 else ''}; resume with what was trained in the run that was saved"
             )
         for name, parameter in zip(self._names, self._parameters):
             if state and state[name].shape != parameter.shape:
                 raise ValueError(
                     f"the last update of {name} has shape {tuple(state[name].shape)}; the parameter has "
-                    f"{tuple(parameter.shape)}"
+                    f"{tuple(parameter.shape)}; resume with the model of the run that was saved"
                 )
         self._update_slope = [state[name].to(zero) for name, zero in zip(self._names, self._zeros()) if state]
 

@@ -39,7 +39,7 @@ class LearnablePreference:
     Raises
     ------
     ValueError
-        An option that is not finite or out of its range; a start outside the bounds.
+        An unknown form; an option that is not finite or out of its range; a start outside the bounds.
 
     Notes
     -----
@@ -165,7 +165,8 @@ class LearnablePreference:
         Raises
         ------
         ValueError
-            A key that is missing or unknown; another form or other bounds; a value outside the bounds.
+            No mapping; a key that is missing or unknown; another form or other bounds; a value outside the
+            bounds.
         """
         if not isinstance(state, Mapping) or set(state) != {"form", "value", "bounds"}:
             held = sorted(state) if isinstance(state, Mapping) else state

@@ -119,13 +119,14 @@ def read_tasks(
             raise TaskError(f"{place}, field {prompt!r}: give all problems as text or all as messages")
         columns["answer"].append(_answer_of(row, answer, form, place))
         if not columns["answer"][-1] and not keep_unanswered:
-            raise TaskError(f"{place}, field {answer!r}: the answer is empty")
+            raise TaskError(f"{place}, field {answer!r}: the answer is empty; give one, or take the row out")
         name = (
             str(number) if problem_id is None else _plain(_field(row, problem_id, place), problem_id, place)
         )
         if name in seen:
             raise TaskError(
-                f"{place}, field {problem_id!r}: {name!r} already names the problem at {seen[name]}"
+                f"{place}, field {problem_id!r}: {name!r} already names the problem at {seen[name]};"
+                " give each a name of its own"
             )
         seen[name] = place
         columns["problem_id"].append(name)
@@ -152,6 +153,11 @@ def read_gsm8k(
     -------
     datasets.Dataset
         As from `read_tasks`.
+
+    Raises
+    ------
+    TaskError
+        As in `read_tasks`.
     """
     return read_tasks(
         source,
@@ -181,6 +187,11 @@ def read_math(
     -------
     datasets.Dataset
         As from `read_tasks`.
+
+    Raises
+    ------
+    TaskError
+        As in `read_tasks`.
     """
     return read_tasks(
         source,
@@ -227,7 +238,8 @@ def procedural_tasks(
     Raises
     ------
     TaskError
-        If reasoning-gym is not installed, has no such task, or refuses an option.
+        If `size` is no number of problems, or reasoning-gym is not installed, has no such task, or refuses an
+        option.
 
     Notes
     -----
@@ -270,7 +282,9 @@ def _procedural_source(name: str, options: Mapping[str, Any]) -> Any:
 
 
 def _name_of(source: str | os.PathLike[str] | datasets.Dataset) -> str:
-    return "the data set" if isinstance(source, datasets.Dataset) else str(source)
+    if not isinstance(source, datasets.Dataset):
+        return str(source)
+    return "the data set" if source.split is None else f"the data set's split {str(source.split)!r}"
 
 
 def _rows(
@@ -278,7 +292,7 @@ def _rows(
 ) -> Iterator[tuple[int, str, Mapping[str, Any]]]:
     """Rows with their numbers, from 1, and places."""
     if isinstance(source, datasets.Dataset):
-        return ((number, f"row {number} of the data set", row) for number, row in enumerate(source, 1))
+        return ((number, f"row {number} of {_name_of(source)}", row) for number, row in enumerate(source, 1))
     path = Path(source)
     name = path.name.removesuffix(".gz")
     if name.endswith((".jsonl", ".json")):
@@ -320,7 +334,9 @@ def _parquet_rows(path: Path, fields: list[str]) -> Iterator[tuple[int, str, Map
         present = [field for field in fields if field in pl.read_parquet_schema(path)]
         table = pl.read_parquet(path, columns=present)
     except (OSError, pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
-        raise TaskError(f"{path}: cannot be read as Parquet ({error!s:.300})") from error
+        raise TaskError(
+            f"{path}: cannot be read as Parquet ({error!s:.300}); write it anew, or as .jsonl"
+        ) from error
     left = most = most_unpacked(path)
     for number, row in enumerate(table.iter_rows(named=True), 1):
         left -= sum(_PLACE_BYTES + len(str(value)) for value in row.values())

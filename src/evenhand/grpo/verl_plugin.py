@@ -194,7 +194,8 @@ def weigh(
     Raises
     ------
     ValueError
-        Shapes that differ; an r too large for the largest group without `clamp`.
+        Shapes that differ; lengths that are no whole numbers; an r too large for the largest group without
+        `clamp`.
 
     Notes
     -----
@@ -378,7 +379,7 @@ class LambdaGRPO:
     ------
     ValueError
         An option or another setting under which the weights would do something else; a checkpoint to resume
-        from without λ.
+        from that is not named, or has no λ.
     """
 
     def __init__(self, config: Any) -> None:

@@ -165,10 +165,16 @@ def test_train_says_what_to_mend(folder, tmp_path, options, message):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (("--tasks_kind", "gsm8k", "--dataset_train_split", "all"), "no split 'all'; it has 'train'"),
-        (("--tasks_kind", "gsm8k", "--eval_strategy", "steps", "--eval_steps", "1"), "no split 'test'"),
+        (
+            ("--tasks_kind", "gsm8k", "--dataset_train_split", "all"),
+            "no split 'all'; it has 'train': give one of these as --dataset_train_split",
+        ),
+        (
+            ("--tasks_kind", "gsm8k", "--eval_strategy", "steps", "--eval_steps", "1"),
+            "no split 'test'; it has 'train': give",
+        ),
         (("--tasks_kind", "gsm8k", "--dataset_streaming"), "leave out its streaming"),
-        (("--tasks_kind", "math"), "row 1 of the data set: no field 'problem'"),
+        (("--tasks_kind", "math"), "row 1 of the data set's split 'train': no field 'problem'"),
         (("--tasks_levels", "3"), "give the kind math"),
     ],
 )
@@ -180,6 +186,22 @@ def test_train_says_what_to_mend_in_a_data_set(folder, tmp_path, options, messag
     given += ("--reward_funcs", "accuracy", "--use_cpu", "--bf16", "False", *options)
     output = run("train", *given, code=2).output
     assert message in " ".join(output.split())
+
+
+def test_train_does_not_look_at_a_split_that_it_does_not_use(folder, tmp_path):
+    from evenhand.grpo.commands.train import make_trainer
+
+    data = tmp_path / "data"
+    data.mkdir()
+    for split, answer in (("train", "#### 2"), ("test", "two")):
+        (data / f"{split}.jsonl").write_text(json.dumps({"question": "1+1=", "answer": answer}) + "\n")
+    given = ["--model_name_or_path", str(folder / "model"), "--dataset_name", str(data)]
+    given += ["--tasks_kind", "gsm8k", "--reward_funcs", "accuracy", "--output_dir", str(tmp_path)]
+    given += ["--use_cpu", "--bf16", "False"]
+    trainer, _ = make_trainer(given)
+    assert trainer.train_dataset["answer"][:] == ["2"]
+    with pytest.raises(ValueError, match="row 1 of the data set's split 'test', field 'answer': no #"):
+        make_trainer([*given, "--eval_strategy", "steps", "--eval_steps", "1"])
 
 
 def test_train_needs_a_model_and_tasks(folder):

@@ -132,7 +132,7 @@ def make_trainer(options: Sequence[str]) -> tuple[LambdaGRPOTrainer, str | None]
     if {"accuracy", "signed_accuracy"} & set(script.reward_funcs or ()):
         for split, part in data.items():
             if "answer" in (part.column_names or ()):
-                check_tasks(part, script.tasks or f"split {split!r} of the data set")
+                check_tasks(part, script.tasks or f"the data set's split {split!r}")
     trainer = LambdaGRPOTrainer(
         model=model.model_name_or_path,
         reward_funcs=rewards,
@@ -231,7 +231,10 @@ def _load(script: Any, config: Any, mixture: Any) -> Any:
         splits.append(script.dataset_test_split)
     for split in splits:
         if split not in data:
-            raise ValueError(f"the data set has no split {split!r}; it has {', '.join(map(repr, data))}")
+            raise ValueError(
+                f"the data set has no split {split!r}; it has {', '.join(map(repr, data))}: give one of these"
+                f" as --dataset_{'train' if split == splits[0] else 'test'}_split"
+            )
     if source.kind == "plain":
         return {split: data[split] for split in splits}
     if script.dataset_streaming or mixture.streaming:
