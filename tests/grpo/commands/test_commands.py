@@ -401,6 +401,7 @@ def test_public_sets_need_their_folder(folder, tmp_path):
         (("--k", "x"), "--k is 'x'"),
         (("--prompt", "question"), "no field 'question'"),
         (("--instruction", "system"), "--instruction is for the public sets (gsm8k, math500, "),
+        (("--chat",), "model has no chat template, and problems are asked by messages"),
         (("--data-dir", "."), "--data-dir is for the public sets (gsm8k, math500, "),
         (("--out", "no-such-folder/out.jsonl"), "no folder no-such-folder"),
     ],

@@ -116,6 +116,14 @@ class Asking:
             )
         return self.instruction if chat else "plain"
 
+    def check_messages(self) -> None:
+        """Refuse a model that cannot be asked by messages."""
+        if not has_chat_template(self.backend, self.model):
+            raise ValueError(
+                f"{self.model} has no chat template, and problems are asked by messages; leave out --chat and"
+                " give them as text, or take a model that has one"
+            )
+
     def described(self) -> dict[str, Any]:
         """All of it that generations depend on; the address of a server may change."""
         if self.backend == "server":
@@ -219,6 +227,8 @@ def evaluate_model(
     if file.generations:
         say(f"{out}: {len(file.generations):,} answers are there already.")
     if file.n_done < len(batches):
+        if not all(isinstance(one.tasks["prompt"][0], str) for one in sets):
+            asking.check_messages()
         generate(asking.open(), batches[file.n_done :], file, sampling.seed)
     tell_timeouts()
     show_results(file.generations, ks=ks, missing=missing)
