@@ -437,7 +437,7 @@ def _check_verl_config(config: Any) -> None:
     if actor.loss_agg_mode != "token-mean":
         raise ValueError(
             f"actor_rollout_ref.actor.loss_agg_mode is {actor.loss_agg_mode!r}; the weights of {NAME} are "
-            "made for 'token-mean'"
+            "made for 'token-mean'; set it so"
         )
     loss = actor.get("policy_loss", {}).get("loss_mode", "vanilla")
     if loss == "sapo":

@@ -77,7 +77,8 @@ def compare_files(first: Path, second: Path, *, ks: str | None) -> None:
     shared = [name for name in runs[0] if name in runs[1]]
     if not shared:
         raise ValueError(
-            f"{first} has {', '.join(runs[0])}, and {second} has {', '.join(runs[1])}: no set that both have"
+            f"{first} has {', '.join(runs[0])}, and {second} has {', '.join(runs[1])}: no set that both have;"
+            " evaluate both on the same problems"
         )
     for name in shared:
         _check_same(name, runs[0][name], runs[1][name], (first, second))
