@@ -199,7 +199,8 @@ def is_finite_number(value: object) -> bool:
     >>> [is_finite_number(value) for value in (1, -0.5, float("nan"), float("inf"), "1e1", True)]
     [True, True, False, False, False, False]
     """
-    return isinstance(value, Real) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
+    most = sys.float_info.max
+    return isinstance(value, Real) and not isinstance(value, bool) and value <= most and not value < -most
 
 
 def _sum_over_processes(number: Tensor) -> Tensor:
