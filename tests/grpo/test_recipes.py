@@ -131,3 +131,14 @@ def test_without_vllm_the_message_says_what_to_do(places, tmp_path, monkeypatch)
     given[-1] = "True"
     with pytest.raises(ValueError, match=r"pip install 'trl\[vllm\]'; or give --use_vllm False"):
         make_trainer(given)
+
+
+def test_the_recipe_and_the_problem_of_the_tutorial_become_a_trainer(places, tmp_path):
+    page = (FOLDER.parent / "docs" / "trl.md").read_text(encoding="utf-8")
+    for name, block in (("recipe.yaml", r"```yaml\n(.*?)```"), ("tasks.jsonl", r'```\n(\{"prompt".*?)```')):
+        (tmp_path / name).write_text(re.search(block, page, re.DOTALL)[1], encoding="utf-8")
+    given = ["--config", str(tmp_path / "recipe.yaml"), "--tasks", str(tmp_path / "tasks.jsonl")]
+    given += ["--model_name_or_path", str(places / "model"), "--output_dir", str(tmp_path / "run")]
+    trainer, _ = make_trainer([*given, "--use_cpu", "--bf16", "False"])
+    assert (trainer.preference.form, trainer.args.lambda_learning_rate) == ("power", 1)
+    assert trainer.train_dataset[0]["prompt"][0]["content"].endswith(r"\boxed{}.")
