@@ -192,6 +192,11 @@ class ExtremeGameClassifier(BaseEstimator):  # type: ignore[misc]
         ------
         ValueError
             If an option or the data are wrong; the message names the place.
+
+        Warns
+        -----
+        ConvergenceWarning
+            If weights of a tree are farther from their optimum than ``tolerance``.
         """
         self.check_options()
         views = as_views(self, X, reset=True)
