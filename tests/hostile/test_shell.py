@@ -12,7 +12,7 @@ from evenhand import gzipped
 from evenhand.cli import app
 from evenhand.multilabel.datasets import make_long_tail
 from evenhand.multilabel.estimator import CuriosityGameClassifier
-from evenhand.multilabel.model_io import Model, save_model
+from evenhand.multilabel.model_io import Model, load_model, save_model
 from evenhand.multilabel.neural.encoders import SparseBag
 from evenhand.multilabel.neural.estimator import NeuralGameClassifier
 from evenhand.multilabel.text_views import TextViews
@@ -238,6 +238,14 @@ def test_evaluate(folder, monkeypatch, arguments, message):
 def test_predict(folder, monkeypatch, arguments, message):
     monkeypatch.chdir(folder)
     check(call("predict", *arguments), message)
+
+
+def test_instances_that_are_too_many_to_decide_on_together(folder):
+    model = load_model(folder / "texts")
+    model.classifier.set_params(max_dense_bytes=4 * 8 * 59)
+    save_model(model, folder / "texts")
+    message = r"--decoder macro_f1 looks at 60 instances together, .*give another --decoder, or fewer inst"
+    check(call("predict", folder / "texts", folder / "good.csv", "--decoder", "macro_f1"), message)
 
 
 @pytest.mark.parametrize(

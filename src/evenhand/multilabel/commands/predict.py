@@ -196,8 +196,14 @@ def _sets(model: Model, batch: Batch, decoder: str) -> sparse.csr_array[Any]:
     if model.kind == "trees":
         scores = model.classifier.predict_topk(model.views(batch.X), NAMED)
         return sparse.csr_array(model.classifier.decoders_[decoder].decode(scores).multiply(scores))
-    probabilities = model.classifier.predict_proba(model.views(batch.X))
-    chosen = model.classifier.decoders_[decoder].decode(probabilities)
+    classifier, n = model.classifier, len(batch.ids)
+    if 4 * n * len(classifier.classes_) > classifier.max_dense_bytes:
+        raise ValueError(
+            f"--decoder {decoder} looks at {n:,} instances together, whose probabilities would take more than"
+            f" {classifier.max_dense_bytes:,} bytes; give another --decoder, or fewer instances"
+        )
+    probabilities = classifier.predict_proba(model.views(batch.X))
+    chosen = classifier.decoders_[decoder].decode(probabilities)
     rows = np.repeat(np.arange(chosen.shape[0]), np.diff(chosen.indptr))
     parts = (probabilities[rows, chosen.indices], chosen.indices, chosen.indptr)
     return sparse.csr_array(parts, shape=chosen.shape)
