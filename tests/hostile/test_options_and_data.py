@@ -135,6 +135,12 @@ def test_options_of_one_estimator(refused, kind, option, value, message):
     refused((ValueError, RuntimeError), message, lambda: ESTIMATORS[kind](**{option: value}).fit(X, Y))
 
 
+def test_branching_is_checked_with_the_other_options(refused):
+    for branching in (3, 6, 48):
+        message = f"branching must be a power of two of at least 2, not {branching}"
+        refused(ValueError, message, ExtremeGameClassifier(branching=branching).check_options)
+
+
 # --- data ------------------------------------------------------------------------------------------------
 
 

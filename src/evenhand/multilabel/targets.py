@@ -57,8 +57,8 @@ def as_targets(Y: Any, n: int) -> Targets:
     Raises
     ------
     ValueError
-        If Y is missing, is no set of labels, has a tag that is no text, another number of rows, or no positive
-        at all.
+        If Y is missing, is no set of labels, has a tag that is no text, another number of rows, or no
+        positive.
 
     Examples
     --------

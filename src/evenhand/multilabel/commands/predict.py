@@ -52,7 +52,7 @@ def predict_labels(
     top_k: int | None,
     decoder: str | None,
     form: str,
-    separator: str,
+    separator: str | None,
     out: Path | None,
 ) -> None:
     """Predict the labels of a file's instances, or of texts from the standard input.
@@ -70,8 +70,8 @@ def predict_labels(
     decoder : str, optional
         Label sets instead.
     form : {"jsonl", "csv"}
-    separator : str
-        Between labels in CSV.
+    separator : str, optional
+        Between labels in CSV; a comma by default.
     out : Path, optional
         Instead of the standard output; appears when it is complete.
 
@@ -84,6 +84,9 @@ def predict_labels(
         raise ValueError("--top-k and --decoder are two ways to choose labels; give one")
     if top_k is not None and top_k < 1:
         raise ValueError(f"--top-k is {top_k}; it must be at least 1")
+    if separator is not None and form != "csv":
+        raise ValueError("--separator stands between labels in CSV; leave it out, or give --format csv")
+    separator = "," if separator is None else separator
     model = load_model(folder)
     check_decoder(model, decoder)
     labels = label_names(model)
