@@ -573,7 +573,7 @@ def test_demo_keeps_away_from_other_folders(tmp_path):
 
 
 def test_files_appear_when_they_are_complete(tmp_path):
-    from evenhand.terminal import replacing
+    from evenhand.files import replacing
 
     path = tmp_path / "a.txt"
     path.write_text("old")

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy import sparse
 
+from evenhand.files import replacing
 from evenhand.multilabel.commands.shared import check_decoder, label_names, read_data, reading_of
 from evenhand.multilabel.data import DataError
 from evenhand.multilabel.decoding import MacroF1
@@ -22,7 +23,6 @@ from evenhand.multilabel.extreme.players import NAMED
 from evenhand.multilabel.model_io import Model, load_model
 from evenhand.multilabel.progress import progress_bar
 from evenhand.strict_json import each_once
-from evenhand.terminal import replacing
 
 _ROWS = 1024
 _CHUNK_VALUES = 1 << 26  # probabilities at a time
