@@ -157,9 +157,9 @@ def test_another_training_is_refused_by_what_differs(tmp_path):
 
 def test_other_groups_are_another_training_without_folds_too(tmp_path):
     settings = replace(SETTINGS, rounds=0, n_folds=0)
-    names = np.array([f"group {n // 4}" for n in range(100)], dtype=object)
+    names = np.array([f"group {n // 4:02}" for n in range(100)], dtype=object)
     _train(settings, groups=names, checkpoint=tmp_path / "run")
-    _train(settings, groups=np.arange(100) // 4 + 1000, checkpoint=tmp_path / "run")  # the same, told apart
+    _train(settings, groups=np.arange(100) // 4 + 1000, checkpoint=tmp_path / "run")  # other names
     with pytest.raises(FolderError, match=r"other data \(groups\)"):
         _train(settings, groups=np.arange(100) // 2, checkpoint=tmp_path / "run")
 
