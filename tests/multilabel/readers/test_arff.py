@@ -133,17 +133,17 @@ BAD = [
     (
         "undeclared",
         HEADER.replace("d.x integer", "d.x {0,2,3.5}") + "0,0,0,0,3.5\n0,0,0,0,1\n",
-        ":11: the value of attribute 'd.x' is '1', not one of {0,2,3.5}, as declared",
+        ":11: the value of attribute 'd.x' is '1', not one of the declared {0,2,3.5}",
     ),
     (
         "undeclared_sparse",
         HEADER.replace("d.x integer", "d.x {0,2}") + "{4 2,1 7}\n{1 5,4 -1}\n",
-        ":11: the value of attribute 'd.x' is '-1', not one of {0,2}, as declared",
+        ":11: the value of attribute 'd.x' is '-1', not one of the declared {0,2}",
     ),
     (
         "undeclared_binary",
         HEADER.replace("d.x integer", "d.x {0}") + "0,0,0,0,1\n",
-        ":10: the value of attribute 'd.x' is '1', not one of {0}, as declared",
+        ":10: the value of attribute 'd.x' is '1', not one of the declared {0}",
     ),
     (
         "undeclared_label",

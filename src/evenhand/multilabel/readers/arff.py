@@ -273,6 +273,6 @@ def _values(
             raise DataError(f"{place}the value of attribute {name!r:.80} is missing (?); fill it in")
         wanted = "0 or 1" if is_binary[columns[at]] else "a finite number"
         if outside[at]:
-            wanted = f"one of {{{','.join(attributes[columns[at]].values or ())}}}, as declared"[:200]
+            wanted = f"one of the declared {{{','.join(attributes[columns[at]].values or ()):.150}}}"
         raise DataError(f"{place}the value of attribute {name!r:.80} is {text!r:.80}, not {wanted}")
     return numbers.astype(np.float32)
