@@ -230,9 +230,9 @@ def warn_of_unsettled(whose: str, distances: Sequence[float], tolerance: float) 
     ConvergenceWarning
     """
     warnings.warn(
-        f"{whose}: {len(distances)} solves ended at {_MOST_SWEEPS:,} sweeps up to {max(distances):.2g} from"
-        f" their optimum (tolerance {tolerance:g}); scale the columns of the view alike, or give a larger"
-        " tolerance or a smaller C",
+        f"{whose}: {len(distances)} of the solves ended at {_MOST_SWEEPS:,} sweeps, up to"
+        f" {max(distances):.2g} from the optimum (tolerance {tolerance:g}); scale the columns of the view"
+        " alike, or give a larger tolerance or a smaller C",
         ConvergenceWarning,
         stacklevel=2,
     )

@@ -149,4 +149,5 @@ def test_nodes_that_give_up_are_told_once_for_each_tree(data):
     with pytest.warns(ConvergenceWarning) as caught:
         train_tree(X[:60], Y[:60], tree, settings, whose="tree 1, of view 'all'")
     (told,) = [str(one.message) for one in caught if one.category is ConvergenceWarning]
-    assert told.startswith(f"tree 1, of view 'all': {sum(len(c) - 1 for c in tree.children)} solves ended at")
+    n_nodes = sum(len(children) - 1 for children in tree.children)
+    assert told.startswith(f"tree 1, of view 'all': {n_nodes} of the solves ended at 1,000 sweeps")
