@@ -71,7 +71,7 @@ class LabelSetPredictor(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     def _probabilities(self, fused: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """p̄, a constant for labels that training never saw."""
         p: npt.NDArray[Any] = (
-            expit(fused) if self.calibration_ is None else np.asarray(self.calibration_.transform(fused))
+            expit(fused) if self.calibration_ is None else self.calibration_.transform(fused)
         )
         p[:, self.label_counts_ == 0] = 0.5 / (self.n_train_ + 1)
         return p

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +16,14 @@ _FORMAT = 1
 
 
 def read_kept(
-    pointer: Path, columns: Sequence[str], fields: Sequence[str]
+    pointer: Path, columns: Iterable[str], fields: Iterable[str]
 ) -> tuple[pl.DataFrame, list[Any]] | None:
     """The table that a pointer names, and what else stands there.
 
     Parameters
     ----------
     pointer : Path
-    columns, fields : sequence of str
+    columns, fields : iterable of str
         Of the table, and of the pointer.
 
     Returns

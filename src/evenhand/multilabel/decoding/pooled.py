@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Self
+from typing import Any, Self, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -98,6 +98,12 @@ class PooledCalibration:
             right += np.bincount(place[part.row, part.col], minlength=seen.size).reshape(size)
         self.levels_ = np.stack([_rising(*bucket) for bucket in zip(seen, right)])
         return self
+
+    @overload
+    def transform(self, scores: npt.NDArray[Any]) -> npt.NDArray[np.float32]: ...
+
+    @overload
+    def transform(self, scores: Any) -> Scores: ...
 
     def transform(self, scores: Any) -> Scores:
         """Probabilities of the labels.

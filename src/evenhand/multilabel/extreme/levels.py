@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import numpy as np
@@ -49,7 +49,7 @@ class Block:
     row_ends: npt.NDArray[np.int64]
     child: npt.NDArray[np.uint16]
     value: FloatArray
-    distance: float = 0.0
+    distance: float = field(default=0.0, kw_only=True)
 
     @classmethod
     def of(cls, features: IntArray, weights: npt.NDArray[Any], prune: float, distance: float = 0.0) -> Block:
@@ -65,7 +65,7 @@ class Block:
             kept.indptr[used + 1].astype(np.int64),
             kept.indices.astype(np.uint16),
             kept.data.astype(np.float32),
-            distance,
+            distance=distance,
         )
 
     def fits(self, n_children: int) -> bool:
