@@ -16,7 +16,7 @@ from evenhand.multilabel.readers._files import PathLike, ending_of
 from evenhand.multilabel.readers.table import pieces, read_table, read_tags
 
 _TABLES = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
-_FILES = 256  # read at a time
+_FILES = 256  # read at first
 
 
 @dataclass(frozen=True, eq=False)

@@ -20,7 +20,8 @@ from evenhand.multilabel.data import DataError, MultilabelData
 from evenhand.multilabel.readers._files import PathLike, blocks, ending_of, lines, solid_lines, without_gz
 from evenhand.strict_json import each_once
 
-_ROWS = 1 << 13  # read at a time
+_ROWS = 1 << 13  # read at a time, at most
+_SMALL_PIECE = 1 << 24  # bytes
 _PLACE_BYTES = 64  # that a text takes up beside its letters
 _MOST_NAMED = 20  # columns in a message
 _FAULTS = (PolarsError, PanicException)  # polars panics at some files, which is no Exception
@@ -150,14 +151,19 @@ def pieces(path: PathLike, frame: pl.LazyFrame, step: int) -> Iterator[pl.DataFr
     """Some rows of a table at a time, for as long as they are within the bound for a file of its size.
 
     So a Parquet file in which little stands for much is refused before all of it is in memory; other tables
-    hold no more than their size.
+    hold no more than their size. `step` rows come first, and more at a time where they hold little: polars
+    walks over all that stands before a piece.
     """
-    held = 0
-    for start in range(0, _n_rows(path, frame), step):
+    start, held, n_rows = 0, 0, _n_rows(path, frame)
+    while start < n_rows:
         piece = _collect(path, frame.slice(start, step))
-        held += _held_bytes(piece)
+        size = _held_bytes(piece)
+        held += size
         _check_unpacked(path, held)
         yield piece
+        start += step
+        if size < _SMALL_PIECE:
+            step = max(step, min(2 * step, _ROWS))
 
 
 def _n_rows(path: PathLike, frame: pl.LazyFrame) -> int:
