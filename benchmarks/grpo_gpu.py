@@ -41,12 +41,13 @@ from transformers import PrinterCallback, TrainerCallback
 from evenhand.experiments.compare import show_interval
 from evenhand.experiments.report import Results, write_report
 from evenhand.experiments.runs import Run
+from evenhand.files import replacing
 from evenhand.grpo.commands.shared import PROCEDURAL, TaskSource, check_tasks
 from evenhand.grpo.config import LambdaGRPOConfig
 from evenhand.grpo.demo import SCHEMES
 from evenhand.grpo.rewards import REWARDS, checked
 from evenhand.grpo.trainer import LambdaGRPOTrainer
-from evenhand.terminal import replacing, say, show_table, tell
+from evenhand.terminal import say, show_table, tell
 
 _UNFINISHED = 75  # sysexits' "try again"
 _HELD_OUT_SEED = 1_000_003

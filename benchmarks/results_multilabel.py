@@ -21,8 +21,9 @@ import torch
 from evenhand.experiments.grid import Cell
 from evenhand.experiments.page import Section
 from evenhand.experiments.runs import Run
+from evenhand.files import replacing
 from evenhand.multilabel.metrics import average_precision, by_bucket, confusion, evaluate, frequency_deciles
-from evenhand.terminal import replacing, say
+from evenhand.terminal import say
 from results_ablations import ABLATIONS, variant
 from results_data import MULAN, TAGS, TUNING_SEED, Problem, load, why_absent
 from results_methods import (

@@ -221,7 +221,7 @@ def test_label_trees_from_training_to_answers(folder, tmp_path):
     message = flat(
         run("train", folder / "train.csv", "--out", tmp_path / "n", "--method", "trees", "--folds", 2, code=2)
     )
-    assert "label trees have no n_folds" in message
+    assert "label trees have no --folds" in message
 
 
 def test_a_training_that_diverges_ends_in_one_line(folder, tmp_path, monkeypatch):
@@ -451,7 +451,7 @@ def test_bad_stdin(folder, sent, message):
         (("train", "{}/train.csv", "--out", "{}/x", "--embedding-model", "m"), "add that to --views"),
         (("train", "{}/train.txt", "--out", "{}/x", "--embedding-model", "m"), "--embedding-model out"),
         (("train", "{}/train.csv", "--out", "{}/x", "--epochs", "3"), "give --method neural"),
-        (("train", "{}/train.csv", "--out", "{}/x", *NEURAL, "--C", "1"), "neural players have no C"),
+        (("train", "{}/train.csv", "--out", "{}/x", *NEURAL, "--C", "1"), "neural players have no --C"),
         (("train", "{}/train.csv", "--out", "{}/x", *NEURAL, "--encoder", "no"), "neither a folder nor"),
         (("train", "{}/train.csv", "--out", "{}/x", "--C", "-1"), "C must be a finite number above 0"),
         (("train", "{}/train.npz", "--out", "{}/x"), "needs the option 'y_path'"),
@@ -573,7 +573,7 @@ def test_demo_keeps_away_from_other_folders(tmp_path):
 
 
 def test_files_appear_when_they_are_complete(tmp_path):
-    from evenhand.terminal import replacing
+    from evenhand.files import replacing
 
     path = tmp_path / "a.txt"
     path.write_text("old")

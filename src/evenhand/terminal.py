@@ -1,14 +1,12 @@
-"""What the commands print with: lines, tables, bars, and files that appear when they are complete."""
+"""What the commands print with: lines, tables and bars."""
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from numbers import Integral
-from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
@@ -62,22 +60,6 @@ def waiting(what: str) -> Iterator[None]:
     """A moving sign on the error stream for work that cannot say how far it is."""
     with Console(file=sys.stderr).status(Text(what)):
         yield
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[TextIO]:
-    """A text file that takes its place when it is complete."""
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        opened = unfinished.open("w", encoding="utf-8", newline="")
-    except OSError as error:  # the name that was asked for is the one to tell
-        raise OSError(error.errno, error.strerror, os.fspath(path)) from error
-    try:
-        with opened as file:
-            yield file
-        os.replace(unfinished, path)
-    finally:
-        unfinished.unlink(missing_ok=True)
 
 
 class _Rate(ProgressColumn):

@@ -288,7 +288,7 @@ ATTACKS = {
     "newer": (lambda f: f.write(f.document | {"version": 99}), "format version 99, .* update evenhand"),
     "no_version": (
         lambda f: f.write(f.document | {"version": "1"}),
-        "'version' should be of type int|is not of the format",
+        r"\.json has the format version '1', not a whole number|is not of the format",
     ),
     "state_is_text": (lambda f: f.write(f.document | {"state": "x"}), "lacks its state"),
     "state_is_empty": (lambda f: f.write(f.document | {"state": {}}), "belongs nowhere"),

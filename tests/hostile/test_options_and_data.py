@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from scipy import sparse
+from sklearn.exceptions import NotFittedError
 
 from evenhand.multilabel.data import DataError, MultilabelData
 from evenhand.multilabel.decoding import (
@@ -134,6 +135,12 @@ def test_options_of_one_estimator(refused, kind, option, value, message):
     refused((ValueError, RuntimeError), message, lambda: ESTIMATORS[kind](**{option: value}).fit(X, Y))
 
 
+def test_branching_is_checked_with_the_other_options(refused):
+    for branching in (3, 6, 48):
+        message = f"branching must be a power of two of at least 2, not {branching}"
+        refused(ValueError, message, ExtremeGameClassifier(branching=branching).check_options)
+
+
 # --- data ------------------------------------------------------------------------------------------------
 
 
@@ -168,6 +175,10 @@ def with_value(value, dtype=np.float64):
         (X, np.where(np.eye(30, 4), np.inf, 1), "Y is inf in row 0, column 0"),
         (X, [["a"], ["b"]] * 14, "Y has 28 rows, but X has 30"),
         (X, [[1, 0], [1]] * 15, "Unknown label type"),
+        (X, [["a"], [5]] * 15, "y has the tag 5 in row 1, which is no text; write all tags as texts"),
+        (X, [[None], ["a"]] * 15, "y has the tag None in row 0, which is no text"),
+        (X, [["a", ["b"]]] * 30, r"y has the tag \['b'\] in row 0, which is no text"),
+        (X, [["a"], [("b", "c")]] * 15, r"y has the tag \('b', 'c'\) in row 1, which is no text"),
         ([X, X[:29]], Y, "view 'view2' has 29 rows and view 'view1' has 30"),
         ({"": X}, Y, "the name of a view must be a text that is not empty"),
         ({}, Y, "there is no view|at least one"),
@@ -222,6 +233,41 @@ def test_a_k_that_is_none(make, refused, k):
 )
 def test_weights_of_instances(refused, weights, message):
     refused(ValueError, message, lambda: CuriosityGameClassifier().fit(X, Y, sample_weight=weights))
+
+
+@pytest.mark.parametrize("n_folds", [0, 2])
+@pytest.mark.parametrize(
+    ("groups", "message"),
+    [
+        (np.zeros((30, 1)), r"groups must be of shape \(n,\), one name for each instance, not \(30, 1\)"),
+        (np.zeros(29), "groups has 29 entries, but there are 30 instances"),
+        (["a", None] * 15, "groups must be texts or whole numbers, not both, nor missing"),
+        ([["a"]] * 29 + [["a", "b"]], "groups must be texts or whole numbers"),
+        (np.full(30, np.nan), "groups is nan for instance 0; name its group"),
+        (5, r"groups must be of shape \(n,\)"),
+    ],
+)
+def test_groups_of_instances(refused, n_folds, groups, message):
+    model = CuriosityGameClassifier(n_folds=n_folds)
+    refused(ValueError, message, lambda: model.fit(X, Y, groups=groups))
+
+
+@pytest.mark.parametrize("kind", ["game", "neural"])
+def test_a_score_needs_a_fit_and_tags_that_are_texts(refused, kind):
+    model = ESTIMATORS[kind]()
+    for y in (Y, [["a"]] * 30):
+        refused(NotFittedError, "not fitted yet", lambda y=y: model.score(X, y))
+    model.fit(X, Y)
+    refused(ValueError, "y has the tag 5 in row 1", lambda: model.score(X, [["a"], [5]] * 15))
+
+
+@pytest.mark.parametrize("kind", ["game", "neural"])
+def test_sets_that_need_more_memory_than_allowed(refused, kind):
+    model = ESTIMATORS[kind](max_dense_bytes=4 * 4 * 29).fit(X, Y)
+    message = "use another decoder, or a larger max_dense_bytes by set_params"
+    refused(ValueError, message, lambda: model.predict(X, "macro_f1"))
+    assert model.predict(X, "macro").shape == (30, 4)
+    assert model.set_params(max_dense_bytes=4 * 4 * 30).predict(X, "macro_f1").shape == (30, 4)
 
 
 @pytest.mark.parametrize(

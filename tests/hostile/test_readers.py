@@ -262,7 +262,7 @@ def test_label_names_that_do_not_fit(write, refused):
         (b"", r"names\.txt: the file is empty"),
         (b"one\n", r"names\.txt: 1 names for 2 labels; give one name a label"),
         (b"one\ntwo\nthree\n", r"names\.txt: 3 names for 2 labels"),
-        (b"same\nsame\n", r"the label name 'same' stands twice"),
+        (b"same\nsame\n", r"names\.txt: the label name 'same' stands twice"),
         (b"caf\xe9\ntwo\n", r"names\.txt:1: not UTF-8 text .*convert the file"),
         (b"\xff\xfeo\0n\0", r"names\.txt:1: not UTF-8 text but UTF-16"),
     ]:
@@ -485,7 +485,10 @@ BOMB = '<!DOCTYPE labels [<!ENTITY a0 "aaaaaaaaaa">{}]><labels><label name="&a9;
         ('<?xml version="1.0" encoding="cp037"?>' + XML, r"a\.xml:1: not sound XML"),
         (XML.replace("wet", "\xe9").encode("latin-1"), r"a\.xml:1: not sound XML"),
         ('<labels><label name=""/></labels>', r"a\.xml: names no label"),
-        ('<labels><label name="wet"/><label name="wet"/></labels>', r"the label name 'wet' stands twice"),
+        (
+            '<labels><label name="wet"/><label name="wet"/></labels>',
+            r"a\.xml: the label name 'wet' stands twice",
+        ),
     ],
 )
 def test_bad_xml_of_labels(write, refused, xml, message):

@@ -12,7 +12,7 @@ from evenhand import gzipped
 from evenhand.cli import app
 from evenhand.multilabel.datasets import make_long_tail
 from evenhand.multilabel.estimator import CuriosityGameClassifier
-from evenhand.multilabel.model_io import Model, save_model
+from evenhand.multilabel.model_io import Model, load_model, save_model
 from evenhand.multilabel.neural.encoders import SparseBag
 from evenhand.multilabel.neural.estimator import NeuralGameClassifier
 from evenhand.multilabel.text_views import TextViews
@@ -90,11 +90,15 @@ CSV = "text,tags\n" + "".join(f"word{n % 3} text,tag{n % 2}\n" for n in range(6)
         ("a.csv", CSV, ("--rarity-reward", "-1"), r"rarity_reward must be a finite number of at least 0"),
         ("a.csv", CSV, ("--own-share", "2"), r"own_share must lie between 0 and 1"),
         ("a.csv", CSV, ("--rounds", "-1"), r"rounds must be a whole number of at least 0"),
-        ("a.csv", CSV, ("--folds", "1"), r"n_folds is 1; take at least 2, or 0"),
-        ("a.csv", CSV, ("--seed", "-1"), r"random_state must be a whole number of at least 0"),
-        ("a.csv", CSV, ("--seed", 2**32), r"random_state must be .* at most 4294967295"),
-        ("a.csv", CSV, ("--jobs", "0"), r"n_jobs must be a whole number, -1 for all cores"),
-        ("a.csv", CSV, ("--method", "trees", "--rounds", "1"), r"label trees have no rounds"),
+        ("a.csv", CSV, ("--folds", "1"), r"error: --folds is 1; take at least 2, or 0"),
+        ("a.csv", CSV, ("--seed", "-1"), r"error: --seed must be a whole number of at least 0"),
+        ("a.csv", CSV, ("--seed", 2**32), r"error: --seed must be .* at most 4294967295"),
+        ("a.csv", CSV, ("--jobs", "0"), r"error: --jobs must be a whole number, -1 for all cores"),
+        ("a.csv", CSV, ("--group", "tags"), r"error: --folds is 3, but there are only 2 groups of instances"),
+        ("a.csv", CSV, ("--method", "trees", "--rounds", "1"), r"label trees have no --rounds; leave it out"),
+        ("a.csv", CSV, ("--method", "trees", "--folds", "2"), r"label trees have no --folds; leave it out"),
+        ("a.csv", CSV, ("--method", "neural", "--folds", "2"), r"neural players have no --folds; leave it"),
+        ("a.csv", CSV, ("--method", "neural", "--seed", "-1"), r"error: --seed must be a whole number"),
         ("a.csv", CSV, ("--method", "trees", "--decoder", "macro_f1"), r"decoder is 'macro_f1'; choose one"),
         ("a.txt", b"1 2 2\n5 1:1\n", (), r"a\.txt:2: label id 5 is too large; the highest allowed is 1"),
         ("a.txt", b"1 2 2147483647\n0 1:1\n", (), r"a\.txt:1: 2147483647 labels; more than 16,777,216"),
@@ -230,6 +234,10 @@ def test_evaluate(folder, monkeypatch, arguments, message):
             ("texts", "good.csv", "--format", "csv", "--separator", ""),
             r"choose another one, or --format jsonl",
         ),
+        (
+            ("texts", "good.csv", "--separator", ";"),
+            r"--separator stands between labels in CSV; leave it out",
+        ),
         (("texts", "good.csv", "--out", "none/a.jsonl"), r"No such file or directory"),
         (("texts", "good.csv", "--text", "text", "--text", "tags"), r"2 columns, but 1 were fitted"),
         (("features", "-"), r"the model was trained on features, not on texts; give a file"),
@@ -238,6 +246,14 @@ def test_evaluate(folder, monkeypatch, arguments, message):
 def test_predict(folder, monkeypatch, arguments, message):
     monkeypatch.chdir(folder)
     check(call("predict", *arguments), message)
+
+
+def test_instances_that_are_too_many_to_decide_on_together(folder):
+    model = load_model(folder / "texts")
+    model.classifier.set_params(max_dense_bytes=4 * 8 * 59)
+    save_model(model, folder / "texts")
+    message = r"--decoder macro_f1 looks at 60 instances together, .*give another --decoder, or fewer inst"
+    check(call("predict", folder / "texts", folder / "good.csv", "--decoder", "macro_f1"), message)
 
 
 @pytest.mark.parametrize(

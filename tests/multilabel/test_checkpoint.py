@@ -148,11 +148,20 @@ def test_another_training_is_refused_by_what_differs(tmp_path):
         ({"labels": more}, r"other data \(.*labels\)"),
         ({"views": Views({**VIEWS.blocks, "dense": -VIEWS.blocks["dense"]})}, r"data \(view 'dense'\)"),
         ({"row_weights": np.arange(1.0, 101)}, r"data \(row weights\)"),
-        ({"groups": np.arange(100) // 2}, r"data \(folds\)"),
+        ({"groups": np.arange(100) // 2}, r"data \(folds, groups\)"),
     ]
     for change, message in others:
         with pytest.raises(FolderError, match=message + r".* Delete the folder .* or give another name"):
             _train(**{"settings": settings, "checkpoint": tmp_path / "run", **change})
+
+
+def test_other_groups_are_another_training_without_folds_too(tmp_path):
+    settings = replace(SETTINGS, rounds=0, n_folds=0)
+    names = np.array([f"group {n // 4:02}" for n in range(100)], dtype=object)
+    _train(settings, groups=names, checkpoint=tmp_path / "run")
+    _train(settings, groups=np.arange(100) // 4 + 1000, checkpoint=tmp_path / "run")  # other names
+    with pytest.raises(FolderError, match=r"other data \(groups\)"):
+        _train(settings, groups=np.arange(100) // 2, checkpoint=tmp_path / "run")
 
 
 def test_another_release_is_refused(tmp_path, monkeypatch):

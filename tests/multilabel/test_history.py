@@ -33,10 +33,11 @@ def state(seed=0, space="logit", n_labels=N_LABELS):
     return logits, sparse.csc_array(Y.astype(np.float32)), team
 
 
-def summary_of(logits, labels, team, rules, calibrated=None):
+def summary_of(logits, labels, team, rules, calibrated=None, **options):
     doubts = torch.stack([team.doubt(logits, i, rules) for i in range(len(logits))])
     fused = game.fuse(logits, team.weights, team.owners, team.bias, rules.space)
-    return summarise(logits, doubts, fused if calibrated is None else calibrated, labels, team, rules)
+    calibrated = fused if calibrated is None else calibrated
+    return summarise(logits, doubts, calibrated, labels, team, rules, **options)
 
 
 @pytest.mark.parametrize(
@@ -57,6 +58,25 @@ def test_potential_and_payoff_in_blocks_are_those_of_the_whole(rules):
     fused = game.fuse(logits, team.weights, team.owners, team.bias, rules.space)
     assert got["payoff"] == pytest.approx(game.payoff(fused, targets, rules.payoff).item(), rel=1e-10)
     assert got["potential"] == pytest.approx(game.potential(logits, targets, team, rules).item(), rel=1e-7)
+
+
+@pytest.mark.parametrize(
+    "rules",
+    [
+        game.Rules("squared_hinge", "success", 2.0, 1.5, 0.3, own_share=0.4),
+        game.Rules("log_likelihood", "divergence", 2.0, 1.5, 0.3, own_share=0.4),
+    ],
+    ids=lambda rules: rules.curiosity,
+)
+def test_an_instance_that_weighs_twice_counts_in_the_rewards_as_if_it_stood_twice(rules):
+    logits, labels, team = state(8)
+    twice = torch.tensor([1, 2] * (N_ROWS // 2))
+    rows = torch.arange(N_ROWS).repeat_interleave(twice)
+    given = summary_of(logits, labels, team, rules, row_weights=twice.double())
+    repeated = summary_of(logits[:, rows], labels[rows.numpy()], team, rules)
+    for name in ("potential", "payoff", "curiosity"):
+        assert given[name] == pytest.approx(repeated[name], rel=1e-7)
+        assert given[name] != pytest.approx(summary_of(logits, labels, team, rules)[name], rel=1e-5)
 
 
 def test_a_player_without_labels_adds_nothing():

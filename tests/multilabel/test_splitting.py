@@ -167,10 +167,30 @@ def test_split_refuses_an_empty_side():
         stratified_split(np.eye(3), 0.1, seed=0)
 
 
-@pytest.mark.parametrize("n_folds", [1, 5])
+@pytest.mark.parametrize("n_folds", [1, 5, 2.5, 2.0, "3", None])
 def test_folds_refuse_numbers_out_of_range(n_folds):
-    with pytest.raises(ValueError, match="n_folds must lie between 2 and the number of instances"):
+    with pytest.raises(ValueError, match="n_folds must be a whole number between 2 and the number of inst"):
         stratified_folds(np.eye(4), n_folds, seed=0)
+    if n_folds != 5:
+        with pytest.raises(ValueError, match="n_folds must be a whole number between 2 and"):
+            grouped_folds(np.eye(4), n_folds, groups=[0, 1, 2, 3], seed=0)
+
+
+@pytest.mark.parametrize(
+    ("groups", "message"),
+    [
+        (np.zeros((4, 1)), r"groups must be of shape \(n,\), one name for each instance, not \(4, 1\)"),
+        ("a", r"groups must be of shape \(n,\)"),
+        ([["a"], ["a", "b"], ["b"], ["b"]], "groups must be texts or whole numbers"),
+        (np.array(["a", None, "b", "b"], dtype=object), "groups must be texts or whole numbers"),
+        ([1.0, np.nan, 2.0, 2.0], "groups is nan for instance 1; name its group"),
+    ],
+)
+def test_groups_that_are_none_are_refused(groups, message):
+    with pytest.raises(ValueError, match=message):
+        grouped_folds(np.eye(4), 2, groups=groups, seed=0)
+    with pytest.raises(ValueError, match=message):
+        group_split(groups, {"train": 0.5, "test": 0.5}, seed=0)
 
 
 def test_large_split_takes_seconds():

@@ -1,5 +1,6 @@
 """What is written to a folder is what is read; what cannot be read again is not written."""
 
+import json
 import os
 import threading
 
@@ -114,6 +115,16 @@ def test_an_older_version_and_another_kind_are_refused(tmp_path):
         read_folder(tmp_path / "a", Kind("evenhand other", 2, "test.json"))
     write_folder(tmp_path / "a", KIND, {"new": 1})  # a version that cannot be read may still be replaced
     assert read_folder(tmp_path / "a", KIND) == {"new": 1}
+
+
+def test_a_version_that_is_none_is_told_with_the_file(tmp_path):
+    write_folder(tmp_path / "a", KIND, {"n": 1})
+    file = tmp_path / "a" / KIND.file
+    for version in ("1", None, True):
+        file.write_text(json.dumps(json.loads(file.read_text()) | {"version": version}))
+        message = rf"{file} has the format version {version!r}, not a whole number"
+        with pytest.raises(FolderError, match=message):
+            read_folder(tmp_path / "a", KIND)
 
 
 def test_two_writers_at_a_time_leave_one_whole_state(tmp_path):

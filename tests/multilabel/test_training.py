@@ -1,3 +1,5 @@
+import re
+import warnings
 from dataclasses import replace
 
 import numpy as np
@@ -5,6 +7,7 @@ import pytest
 import torch
 from scipy import sparse
 from scipy.optimize import minimize
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.multiclass import OneVsRestClassifier
 from sklearn.svm import LinearSVC
@@ -501,3 +504,43 @@ def test_a_payoff_that_is_not_concave_is_refused():
     views, labels = problem(20)
     with pytest.raises(ValueError, match="need a concave payoff"):
         play(views, labels, settings("soft_macro_f1"))
+
+
+def test_the_potential_of_the_rounds_heeds_the_weights_of_instances():
+    views, labels = problem(11)
+    weights = np.linspace(0.1, 2.0, N_ROWS)
+    chosen = settings(n_folds=3, disagreement_reward=0.0, tolerance=1e-3)
+    trained = play(views, labels, chosen, row_weights=weights)
+    logits = torch.from_numpy(trained.outputs.logits).transpose(1, 2).double()
+    counts = np.asarray(labels.sum(axis=0))
+    fusion = trained.team.fusion
+    team = game.Team(
+        torch.from_numpy(fusion.weights),
+        torch.from_numpy(everybody()),
+        game.rarity(torch.from_numpy(counts), N_ROWS),
+        torch.from_numpy(fusion.bias),
+    )
+    targets = torch.from_numpy(labels.toarray()).double()
+    expected = game.potential(logits, targets, team, chosen.rules, torch.from_numpy(weights)).item()
+    assert trained.team.history[0]["potential"] == pytest.approx(expected, rel=1e-4)
+    without = game.potential(logits, targets, team, chosen.rules).item()
+    assert expected != pytest.approx(without, rel=1e-3)
+
+
+def test_solves_that_give_up_are_told_once_with_player_and_mend():
+    views, labels = problem(12)
+    with pytest.warns(ConvergenceWarning) as caught:
+        play(views, labels, settings("squared_hinge", tolerance=1e-30))
+    (told,) = [str(one.message) for one in caught if one.category is ConvergenceWarning]
+    assert re.search(
+        r"player 'a', 'b', 'c': 3 of the solves ended at 1,000 sweeps, up to .* from the optimum \(tolerance"
+        r" 1e-30\); scale the columns of the view alike, or give a larger tolerance or a smaller C",
+        told,
+    )
+
+
+def test_a_solve_that_reaches_its_optimum_is_not_told_of():
+    views, labels = problem(13)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", ConvergenceWarning)
+        play(views, labels, settings("squared_hinge", tolerance=1e-3, n_folds=2))

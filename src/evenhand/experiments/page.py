@@ -15,7 +15,7 @@ from pathlib import Path
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 
-from evenhand.terminal import replacing
+from evenhand.files import replacing
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from evenhand import __version__
-from evenhand.terminal import replacing
+from evenhand.files import replacing
 
 _UNFINISHED = re.compile(r"\.config\.json\.\d+\.tmp")  # what a kill in `start` leaves
 _CONFIG, _METRICS, _FIGURES = "config.json", "metrics.jsonl", "figures.json"

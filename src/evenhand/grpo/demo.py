@@ -27,8 +27,8 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from evenhand.files import replacing
 from evenhand.grpo.chain_sums import ChainSums, PolicySettings, form_of, is_right, terms
-from evenhand.terminal import replacing
 
 Report: TypeAlias = Callable[[int], None]
 """Told of so many more steps done."""

@@ -12,10 +12,10 @@ from itertools import accumulate, chain
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from evenhand.files import replacing
 from evenhand.grpo.answers import exact_verdict, final_answer, normalised, stated_answer
 from evenhand.grpo.checking import AnswerChecker, shared_checker
 from evenhand.grpo.evaluation import Outcome
-from evenhand.terminal import replacing
 
 Key: TypeAlias = tuple[str, str, int]
 """Set, problem and sample."""

@@ -86,7 +86,7 @@ class MultilabelData:
         if self.groups is not None:
             hold(self, "groups", np.asarray(self.groups).astype(str))
         self._check_lengths()
-        _check_unique(self.label_names, self.source)
+        check_unique(self.label_names, self.source)
 
     def _check_lengths(self) -> None:
         n, n_features = self.X.shape
@@ -317,9 +317,21 @@ def _not_finite(source: str, row: int, column: int, value: float) -> DataError:
     )
 
 
-def _check_unique(names: Iterable[str], source: str) -> None:
+def check_unique(names: Iterable[str], source: object) -> None:
+    """Refuse label names of which one stands twice.
+
+    Parameters
+    ----------
+    names : iterable of str
+    source : path-like or str
+        Where they stand.
+
+    Raises
+    ------
+    DataError
+    """
     seen: set[str] = set()
     for name in names:
         if name in seen:
-            raise DataError(f"{source}: the label name {name!r} stands twice; make the names unique")
+            raise DataError(f"{source}: the label name {name!r:.80} stands twice; make the names unique")
         seen.add(name)

@@ -22,7 +22,8 @@ import safetensors.numpy
 from safetensors import SafetensorError, safe_open
 from sklearn.base import BaseEstimator, TransformerMixin
 
-from evenhand.multilabel.datasets.apt import cache_folder, replace_file
+from evenhand.files import replace_file
+from evenhand.multilabel.datasets.apt import cache_folder
 from evenhand.multilabel.texts import as_texts
 from evenhand.terminal import progress_bar
 

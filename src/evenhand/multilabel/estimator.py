@@ -26,16 +26,16 @@ from evenhand.multilabel.options import (
     check_seed,
     check_whole,
 )
-from evenhand.multilabel.partition import Partition, partition_labels
-from evenhand.multilabel.players import PlayerKind, as_pairs, chosen_players
+from evenhand.multilabel.partition import Partition, chosen_partition, partition_labels
+from evenhand.multilabel.players import as_pairs, chosen_players
 from evenhand.multilabel.predictions import DecoderName, LabelSetPredictor
 from evenhand.multilabel.progress import progress_bar
 from evenhand.multilabel.solver import Loss
+from evenhand.multilabel.splitting import group_numbers
 from evenhand.multilabel.targets import as_targets
 from evenhand.multilabel.training import Settings, train
 from evenhand.multilabel.views import Views
 
-_SMALL_LABEL_SET = 101  # METHODS: up to here every player owns every label
 _CHUNK_BYTES = 1 << 28  # of players' scores at a time in predict and predict_topk
 
 
@@ -220,6 +220,8 @@ class CuriosityGameClassifier(LabelSetPredictor):
         y : sparse or dense matrix, shape (n, L), or sequence of collections of str
             Labels: whatever is not zero is a label; or the tags of each instance.
         sample_weight : array-like, shape (n,), optional
+            In the players' losses, the fusion and the potential; rarity, calibration and thresholds take no
+            notice of them.
         groups : array-like, shape (n,), optional
             Instances of one group (versions of one document, say) share a fold, so that what the players
             learn of each other holds for new groups.
@@ -235,6 +237,11 @@ class CuriosityGameClassifier(LabelSetPredictor):
             If an option or the data are wrong; the message names the place.
         FloatingPointError
             If a neural player's training diverges.
+
+        Warns
+        -----
+        ConvergenceWarning
+            If a linear player's weights are farther from their optimum than ``tolerance``.
         """
         self.check_options()
         views = as_views(self, X, reset=True)
@@ -244,13 +251,18 @@ class CuriosityGameClassifier(LabelSetPredictor):
         weights = _check_sample_weight(
             sample_weight, views.blocks[views.names[0]], dtype=np.float64, ensure_non_negative=True
         )
-        if groups is not None and len(groups) != len(views):
-            raise ValueError(f"groups has {len(groups)} entries, but there are {len(views)} instances")
+        if groups is not None:
+            groups = group_numbers(groups)
+            if len(groups) != len(views):
+                raise ValueError(f"groups has {len(groups)} entries, but there are {len(views)} instances")
         settings = self._settings(len(views))
         players = chosen_players(views, self.n_players, self.players)
-        method = self._partition(players, labels.shape[1])
         owners = partition_labels(
-            labels, len(players), method=method, tail_owners=self.tail_owners, seed=self.random_state
+            labels,
+            len(players),
+            method=chosen_partition(self.partition, labels.shape[1], alike=len(set(players)) == 1),
+            tail_owners=self.tail_owners,
+            seed=self.random_state,
         )
         with progress_bar(self.verbose, "label blocks") as report:
             game = train(
@@ -260,8 +272,8 @@ class CuriosityGameClassifier(LabelSetPredictor):
                 tuple(view for view, _ in players),
                 settings,
                 player_kinds=tuple(kind for _, kind in players),
-                row_weights=weights,
-                groups=None if groups is None else np.asarray(groups),
+                row_weights=None if sample_weight is None else weights,
+                groups=groups,
                 on_progress=report,
                 checkpoint=None if self.checkpoint is None else Path(self.checkpoint),
             )
@@ -333,11 +345,6 @@ class CuriosityGameClassifier(LabelSetPredictor):
                 stacklevel=3,
             )
         return labels
-
-    def _partition(self, players: tuple[tuple[str, PlayerKind], ...], n_labels: int) -> Partition:
-        if self.partition != "auto":
-            return cast("Partition", self.partition)
-        return "all" if len(set(players)) > 1 or n_labels <= _SMALL_LABEL_SET else "frequency"
 
     def _settings(self, n: int) -> Settings:
         rules = Rules(

@@ -24,6 +24,7 @@ def summarise(
     team: game.Team,
     rules: game.Rules,
     train_counts: npt.NDArray[np.int64] | None = None,
+    row_weights: Tensor | None = None,
 ) -> dict[str, Any]:
     """The state of play on outputs that training has not seen, as plain numbers.
 
@@ -40,6 +41,8 @@ def summarise(
     rules : Rules
     train_counts : ndarray of int64, shape (K,), optional
         n_c, which say what is rare, where the labels are those of other instances.
+    row_weights : Tensor, shape (n,), optional
+        Of the instances, in Φ, R and C_i. The other figures count each instance once.
 
     Returns
     -------
@@ -53,7 +56,7 @@ def summarise(
     """
     present = np.diff(labels.indptr) > 0
     counts = np.diff(labels.indptr) if train_counts is None else train_counts
-    payoff, own, curiosity = _rewards(logits, doubts, labels, team, rules)
+    payoff, own, curiosity = _rewards(logits, doubts, labels, team, rules, row_weights)
     deciles = frequency_deciles(counts).index
     shares = _shares(team)
     entropy = -(shares * np.log(np.maximum(shares, 1e-300))).sum(0)
@@ -72,7 +75,12 @@ def summarise(
 
 
 def _rewards(
-    logits: Tensor, doubts: Tensor, labels: sparse.csc_array[Any], team: game.Team, rules: game.Rules
+    logits: Tensor,
+    doubts: Tensor,
+    labels: sparse.csc_array[Any],
+    team: game.Team,
+    rules: game.Rules,
+    row_weights: Tensor | None,
 ) -> tuple[float, float, float]:
     """R, Σ_i R_i and Σ_i C_i, summed up over blocks of labels: all are means over labels."""
     n_labels, owned = labels.shape[1], team.owners.sum(1)
@@ -80,14 +88,15 @@ def _rewards(
     for at in label_blocks(np.arange(n_labels)):
         targets = torch.from_numpy(labels[:, at].toarray()).to(logits.dtype)
         part = logits[:, :, at]
-        owners, share = team.owners[:, at], len(at) / n_labels
+        owners, rare, share = team.owners[:, at], team.label_rarity[at], len(at) / n_labels
         bias = None if team.bias is None else team.bias[at]
         fused = game.fuse(part, team.weights[:, at], owners, bias, rules.space)
-        payoff += share * game.payoff(fused, targets, rules.payoff).item()
-        curiosity += share * game.shared_divergence(part, owners, team.label_rarity[at], rules).item()
+        payoff += share * game.payoff(fused, targets, rules.payoff, row_weights).item()
+        curiosity += share * game.shared_divergence(part, owners, rare, rules, row_weights).item()
         for i in range(len(part)):
-            own += share * game.own_payoff(part[i], targets, owners[i], rules.payoff).item()
-            one = game.curiosity(part[i], targets, owners[i], team.label_rarity[at], doubts[i][:, at], rules)
+            own += share * game.own_payoff(part[i], targets, owners[i], rules.payoff, row_weights).item()
+            doubt = doubts[i][:, at]
+            one = game.curiosity(part[i], targets, owners[i], rare, doubt, rules, row_weights)
             curiosity += one.item() * float(owners[i].sum() / owned[i].clamp_min(1))
     return payoff, own, curiosity
 

@@ -201,9 +201,9 @@ def load_model(folder: str | os.PathLike[str], encoders: Any = None) -> Model:
     """
     found = kind_of(folder, tuple(_KINDS.values()))
     kind = next(name for name, one in _KINDS.items() if one is found)
+    state = read_folder(folder, found, mapped=kind == "trees")
     if encoders is not None and kind != "neural":
         raise ValueError(f"{os.fspath(folder)} has no neural players; leave encoders out")
-    state = read_folder(folder, found, mapped=kind == "trees")
     try:
         text_views = entry(state, "text_views", dict, type(None))
         if text_views is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+from typing import Literal, cast, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -11,6 +11,33 @@ from scipy import sparse
 Partition = Literal["all", "frequency", "random", "cooccurrence"]
 
 BoolArray = npt.NDArray[np.bool_]
+
+_SMALL_LABEL_SET = 101  # labels: up to here every player owns every label
+
+
+def chosen_partition(name: str, n_labels: int, *, alike: bool) -> Partition:
+    """The partition that an estimator's option names.
+
+    Parameters
+    ----------
+    name : str
+        A partition, or "auto": "frequency" where the players are alike and labels many, else "all".
+    n_labels : int
+    alike : bool
+        Whether all players are of one view and kind.
+
+    Returns
+    -------
+    {"all", "frequency", "random", "cooccurrence"}
+
+    Examples
+    --------
+    >>> chosen_partition("auto", 1000, alike=True), chosen_partition("auto", 1000, alike=False)
+    ('frequency', 'all')
+    """
+    if name != "auto":
+        return cast("Partition", name)
+    return "frequency" if alike and n_labels > _SMALL_LABEL_SET else "all"
 
 
 def partition_labels(

@@ -114,7 +114,7 @@ class LabelSetPredictor(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             If the array would be larger than ``max_dense_bytes``, or X does not fit the training data.
         """
         inputs = self._fitted_inputs(X)
-        self._check_budget(len(inputs))
+        self._check_budget(len(inputs), "use predict_topk(X, k)")
         return np.concatenate(list(self._chunks(inputs)))
 
     def predict_topk(self, X: Any, k: int) -> sparse.csr_array[Any]:
@@ -147,13 +147,20 @@ class LabelSetPredictor(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         -------
         csr_array or ndarray of int, shape (n, L)
             Sparse where the training labels were.
+
+        Raises
+        ------
+        ValueError
+            If the decoder is unknown, X does not fit the training data, or by decoder macro_f1 the
+            probabilities of all instances would be larger than ``max_dense_bytes``.
         """
         inputs = self._fitted_inputs(X)
         name = self.decoder if decoder is None else decoder
         if name not in self.decoders_:
             raise ValueError(f"decoder is {name!r}; choose one of {', '.join(self.decoders_)}")
         if isinstance(self.decoders_[name], MacroF1):  # it weighs all instances against each other
-            sets = self.decoders_[name].decode(self.predict_proba(inputs))
+            self._check_budget(len(inputs), "use another decoder, or a larger max_dense_bytes by set_params")
+            sets = self.decoders_[name].decode(np.concatenate(list(self._chunks(inputs))))
         else:
             parts = [self.decoders_[name].decode(p) for p in self._chunks(inputs)]
             sets = sparse.csr_array(sparse.vstack(parts, format="csr"))
@@ -187,7 +194,15 @@ class LabelSetPredictor(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         Returns
         -------
         float
+
+        Raises
+        ------
+        NotFittedError
+            If there was no `fit`.
+        ValueError
+            If there are weights, or X or y is wrong.
         """
+        check_is_fitted(self)
         if sample_weight is not None:
             raise ValueError("score takes no sample_weight; compute a weighted metric from predict instead")
         if not is_tag_lists(y):
@@ -200,12 +215,12 @@ class LabelSetPredictor(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         truth = MultiLabelBinarizer(classes=names, sparse_output=True).fit_transform(y)
         return f1(truth, sets).micro
 
-    def _check_budget(self, n: int) -> None:
+    def _check_budget(self, n: int, mend: str) -> None:
         needed = n * len(self.classes_) * 4
         if needed > self.max_dense_bytes:
             raise ValueError(
                 f"{n} instances x {len(self.classes_)} labels are an array of {_size(needed)}, more than"
-                f" max_dense_bytes ({_size(self.max_dense_bytes)}); use predict_topk(X, k)"
+                f" max_dense_bytes ({_size(self.max_dense_bytes)}); {mend}"
             )
 
     def _chunks(self, inputs: Any) -> Iterator[npt.NDArray[Any]]:

@@ -21,6 +21,8 @@ while the rows are swept, so it is an estimate that becomes exact as the sweeps 
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -28,11 +30,13 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 from scipy import sparse
+from sklearn.exceptions import ConvergenceWarning
 
 Loss = Literal["squared_hinge", "log_likelihood"]
 FloatArray = npt.NDArray[np.floating[Any]]
 IntArray = npt.NDArray[np.integer[Any]]
 
+_MOST_SWEEPS = 1000
 _MODEL_SWEEPS = 50  # per Newton step; the next step mends what is left
 _HALVINGS = 30  # of a Newton step that overshoots
 LABELS_PER_BLOCK = 64  # a row of weights is then four cache lines of float32; fewer labels read X more often
@@ -166,7 +170,7 @@ def best_response(
     loss: Loss,
     train_rows: IntArray,
     tolerance: float,
-    max_sweeps: int = 1000,
+    max_sweeps: int = _MOST_SWEEPS,
     seed: int = 0,
     start: FloatArray | None = None,
 ) -> Solution:
@@ -208,6 +212,30 @@ def best_response(
         rows, objective.signs, terms, False, train_rows, tolerance, max_sweeps, rng, weights, dual
     )
     return Solution(weights, dual, sweeps, distance)
+
+
+def warn_of_unsettled(whose: str, distances: Sequence[float], tolerance: float) -> None:
+    """Warn of solves that gave up before their optimum.
+
+    Parameters
+    ----------
+    whose : str
+        Whose solves these are.
+    distances : sequence of float
+        How far each ended from its optimum.
+    tolerance : float
+
+    Warns
+    -----
+    ConvergenceWarning
+    """
+    warnings.warn(
+        f"{whose}: {len(distances)} of the solves ended at {_MOST_SWEEPS:,} sweeps, up to"
+        f" {max(distances):.2g} from the optimum (tolerance {tolerance:g}); scale the columns of the view"
+        " alike, or give a larger tolerance or a smaller C",
+        ConvergenceWarning,
+        stacklevel=2,
+    )
 
 
 def _check(rows: Rows, objective: Objective, loss: Loss, train_rows: IntArray) -> None:

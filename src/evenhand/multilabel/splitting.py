@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Mapping
+from numbers import Integral
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -132,8 +133,10 @@ def stratified_folds(Y: Any, n_folds: int, *, seed: int) -> npt.NDArray[np.int64
     """
     matrix = as_label_matrix(Y)
     n, n_labels = matrix.shape
-    if not 2 <= n_folds <= n:
-        raise ValueError(f"n_folds must lie between 2 and the number of instances ({n}), not {n_folds}")
+    if not isinstance(n_folds, Integral) or not 2 <= n_folds <= n:
+        raise ValueError(
+            f"n_folds must be a whole number between 2 and the number of instances ({n}), not {n_folds!r}"
+        )
     counts = np.bincount(matrix.indices, minlength=n_labels)
     part = _place_rows(
         matrix,
@@ -175,7 +178,7 @@ def grouped_folds(Y: Any, n_folds: int, *, groups: npt.ArrayLike, seed: int) -> 
     Raises
     ------
     ValueError
-        If `n_folds` is out of range or `groups` has another length than Y.
+        If `n_folds` is out of range, or `groups` are no groups or has another length than Y.
 
     Warns
     -----
@@ -189,14 +192,48 @@ def grouped_folds(Y: Any, n_folds: int, *, groups: npt.ArrayLike, seed: int) -> 
     True
     """
     matrix = as_label_matrix(Y)
-    names, member = np.unique(np.asarray(groups), return_inverse=True)
+    member = group_numbers(groups)
     if len(member) != matrix.shape[0]:
         raise ValueError(f"groups has {len(member)} entries, but there are {matrix.shape[0]} instances")
-    if n_folds > len(names):
-        raise ValueError(f"n_folds is {n_folds}, but there are only {len(names)} groups of instances")
+    n_groups = int(member.max(initial=-1)) + 1
+    if isinstance(n_folds, Integral) and n_folds > n_groups:
+        raise ValueError(f"n_folds is {n_folds}, but there are only {n_groups} groups of instances")
     places = (np.ones(len(member), np.float32), (member, np.arange(len(member))))
-    of_group = sparse.csr_array(places, shape=(len(names), len(member))) @ matrix
+    of_group = sparse.csr_array(places, shape=(n_groups, len(member))) @ matrix
     return stratified_folds(of_group, n_folds, seed=seed)[member]
+
+
+def group_numbers(groups: npt.ArrayLike) -> Rows:
+    """Groups counted from 0, in the order of their names.
+
+    Parameters
+    ----------
+    groups : array-like of str or int, shape (n,)
+
+    Returns
+    -------
+    ndarray of int64, shape (n,)
+
+    Raises
+    ------
+    ValueError
+        If they are not one name for each instance, or one is missing.
+
+    Examples
+    --------
+    >>> group_numbers(["b", "a", "b"])
+    array([1, 0, 1])
+    """
+    try:
+        given = np.asarray(groups)
+        numbers: Rows = np.unique(given, return_inverse=True)[1]
+    except (TypeError, ValueError) as error:  # of rows of unequal length, or of None among texts
+        raise ValueError(f"groups must be texts or whole numbers, not both, nor missing ({error})") from error
+    if given.ndim != 1:
+        raise ValueError(f"groups must be of shape (n,), one name for each instance, not {given.shape}")
+    if given.dtype.kind == "f" and (missing := np.isnan(given)).any():
+        raise ValueError(f"groups is nan for instance {np.flatnonzero(missing)[0]}; name its group")
+    return numbers
 
 
 def cross_fitting_folds(
@@ -249,7 +286,7 @@ def group_split(groups: npt.ArrayLike, fractions: Mapping[str, float], *, seed: 
     Raises
     ------
     ValueError
-        If the fractions are not shares of one, or a part stays without a group.
+        If the fractions are not shares of one, a part stays without a group, or `groups` are none.
 
     Notes
     -----
@@ -266,10 +303,10 @@ def group_split(groups: npt.ArrayLike, fractions: Mapping[str, float], *, seed: 
     shares = np.array(list(fractions.values()), dtype=np.float64)
     if shares.size == 0 or not (shares > 0).all() or not math.isclose(shares.sum(), 1, abs_tol=1e-9):
         raise ValueError(f"fractions must be above 0 and add up to 1, not {dict(fractions)}")
-    names, group_of_row = np.unique(np.asarray(groups), return_inverse=True)
-    sizes = np.bincount(group_of_row, minlength=names.size)
-    order = np.random.default_rng(seed).permutation(names.size)
-    middles = np.empty(names.size)
+    group_of_row = group_numbers(groups)
+    sizes = np.bincount(group_of_row)
+    order = np.random.default_rng(seed).permutation(sizes.size)
+    middles = np.empty(sizes.size)
     middles[order] = np.cumsum(sizes[order]) - sizes[order] / 2
     edges = np.cumsum(shares)[:-1] * group_of_row.size
     part = np.searchsorted(edges, middles, side="right")[group_of_row]
@@ -277,7 +314,7 @@ def group_split(groups: npt.ArrayLike, fractions: Mapping[str, float], *, seed: 
     empty = [name for name, chosen in rows.items() if chosen.size == 0]
     if empty:
         raise ValueError(
-            f"part {empty[0]!r} stays empty: {names.size} groups are too few or uneven for {dict(fractions)}"
+            f"part {empty[0]!r} stays empty: {sizes.size} groups are too few or uneven for {dict(fractions)}"
         )
     return rows
 

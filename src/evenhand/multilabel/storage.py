@@ -506,7 +506,11 @@ def _read_document(path: Path, kind: Kind, *, any_version: bool = False) -> dict
         raise FolderError(f"{file} is no sound JSON ({error}); the file is damaged") from error
     if not isinstance(document, dict) or document.get("format") != kind.name:
         raise FolderError(f"{file} is not of the format {kind.name!r}")
-    version = entry(document, "version", int)
+    version = document.get("version")
+    if type(version) is not int:
+        raise FolderError(
+            f"{file} has the format version {version!r:.80}, not a whole number; the file is damaged"
+        )
     if not any_version and version != kind.version:
         mend = "update evenhand" if version > kind.version else "write it again with this release"
         raise FolderError(

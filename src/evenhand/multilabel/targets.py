@@ -57,7 +57,8 @@ def as_targets(Y: Any, n: int) -> Targets:
     Raises
     ------
     ValueError
-        If Y is missing, is no set of labels, has another number of rows or no positive.
+        If Y is missing, is no set of labels, has a tag that is no text, another number of rows, or no
+        positive.
 
     Examples
     --------
@@ -99,7 +100,7 @@ def as_known_targets(Y: Any, n: int, names: npt.NDArray[Any]) -> sparse.csr_arra
     Raises
     ------
     ValueError
-        If Y is no set of labels, has another number of rows or columns, or a tag is not known.
+        If Y is no set of labels, has another number of rows or columns, or a tag is no text or not known.
 
     Examples
     --------
@@ -147,13 +148,22 @@ def named_sets(Y: Any, names: npt.NDArray[Any]) -> list[tuple[Any, ...]]:
 
 
 def is_tag_lists(Y: Any) -> bool:
-    """Whether Y is a sequence of collections of texts."""
+    """Whether Y is a sequence of collections of texts.
+
+    Raises
+    ------
+    ValueError
+        If only some of the tags are texts.
+    """
     if isinstance(Y, str) or not isinstance(Y, Sequence) or not len(Y):
         return False
     if not all(isinstance(tags, list | tuple | set | frozenset) for tags in Y):
         return False
-    first = next((tag for tags in Y for tag in tags), None)
-    return isinstance(first, str)
+    kinds = {isinstance(tag, str) for tags in Y for tag in tags}
+    if len(kinds) == 2:
+        row, tag = next((row, tag) for row, tags in enumerate(Y) for tag in tags if not isinstance(tag, str))
+        raise ValueError(f"y has the tag {tag!r:.80} in row {row}, which is no text; write all tags as texts")
+    return kinds == {True}
 
 
 def _as_labels(Y: Any, n: int) -> sparse.csr_array[Any]:
@@ -176,5 +186,5 @@ def _check_label_type(Y: Any) -> None:
         raise ValueError(
             f"Unknown label type: y is {given.ndim}-dimensional, of type {given.dtype}; label sets are"
             " needed, not classes: a matrix (instances x labels) of 0 and 1, or a list of the tags of each"
-            " instance"
+            " instance, which are texts"
         )

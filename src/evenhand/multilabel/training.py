@@ -40,8 +40,17 @@ from evenhand.multilabel.players import (
     player_name,
 )
 from evenhand.multilabel.resuming import fingerprint
-from evenhand.multilabel.solver import Divergence, FloatArray, Loss, Objective, Rows, Solution, best_response
-from evenhand.multilabel.splitting import cross_fitting_folds
+from evenhand.multilabel.solver import (
+    Divergence,
+    FloatArray,
+    Loss,
+    Objective,
+    Rows,
+    Solution,
+    best_response,
+    warn_of_unsettled,
+)
+from evenhand.multilabel.splitting import cross_fitting_folds, group_numbers
 from evenhand.multilabel.storage import FolderError
 from evenhand.multilabel.views import Views
 
@@ -171,6 +180,11 @@ def train(
         If a neural player owns no label.
     FloatingPointError
         If a neural player's training diverges.
+
+    Warns
+    -----
+    ConvergenceWarning
+        If a linear player's solve gave up before its optimum. Turns that a checkpoint gave are not told of.
     """
     table = _Game(
         views,
@@ -221,6 +235,8 @@ class _Game:
     checkpoint: Path | None
     kinds: tuple[PlayerKind, ...]
     history: list[dict[str, Any]] = field(default_factory=list)
+    unsettled: list[tuple[int, float]] = field(default_factory=list)
+    """The player and the distance of each solve that gave up before its optimum."""
     done: int = 0
 
     def __post_init__(self) -> None:
@@ -271,6 +287,8 @@ class _Game:
             "row weights": self.row_weights,
             "folds": self.fold_of,
         }
+        if self.groups is not None:  # which the folds do not tell where there are none, or a network splits
+            arrays["groups"] = group_numbers(self.groups)
         names = tuple(map(player_name, self.player_views, self.kinds))
         return fingerprint(asdict(self.settings), self.views, names, arrays)
 
@@ -442,7 +460,8 @@ class _Game:
         rows = self.rows[name]
         mean: FloatArray | None = None
         for f, (inside, outside) in enumerate(self._folds()):
-            solution = self._best_response(rows, objective, inside, self._kept_dual(player, number, f))
+            start = self._kept_dual(player, number, f)
+            solution = self._best_response(player, rows, objective, inside, start)
             self._keep_dual(player, number, f, solution)
             scores = self.held[name][f].scores(solution.weights)
             self.outputs.logits[player][np.ix_(labels, outside)] = scores.T
@@ -450,7 +469,7 @@ class _Game:
             mean = part if mean is None else mean + part
         # All rows start from the folds, never a fold from all rows: it would know what it must not have seen.
         start = mean if self.n_folds else self._kept_dual(player, number, -1)
-        solution = self._best_response(rows, objective, np.arange(rows.n), start)
+        solution = self._best_response(player, rows, objective, np.arange(rows.n), start)
         if not self.n_folds:
             self._keep_dual(player, number, -1, solution)
         kept = solution.weights
@@ -460,9 +479,9 @@ class _Game:
         return sparse.csc_array(kept)
 
     def _best_response(
-        self, rows: Rows, objective: Objective, train_rows: IntArray, start: FloatArray | None
+        self, player: int, rows: Rows, objective: Objective, train_rows: IntArray, start: FloatArray | None
     ) -> Solution:
-        return best_response(
+        solution = best_response(
             rows,
             objective,
             loss=_loss(self.settings.rules),
@@ -471,6 +490,9 @@ class _Game:
             seed=self.settings.seed,
             start=start,
         )
+        if not solution.distance <= self.settings.tolerance:
+            self.unsettled.append((player, solution.distance))
+        return solution
 
     def _kept_dual(self, player: int, number: int, fold: int) -> FloatArray | None:
         """Dual variables (T, n, B) of the block's last solve; None where there was none."""
@@ -575,7 +597,17 @@ class _Game:
         with ThreadPoolExecutor(self.settings.n_jobs) as pool:
             doubts = torch.stack(list(pool.map(self._doubt, range(len(self.owners)))))
         fused = _calibrated(torch.from_numpy(self.fused()), self.labels)
-        summary = summarise(self._logits(), doubts, fused, self.by_label, self._team(), self.settings.rules)
+        weights = None if self.given_weights is None else torch.from_numpy(self.given_weights).float()
+        summary = summarise(
+            self._logits(),
+            doubts,
+            fused,
+            self.by_label,
+            self._team(),
+            self.settings.rules,
+            self.counts,
+            weights,
+        )
         seconds = time.perf_counter() - self.started
         self.history.append({"round": number, "seconds": seconds, **summary})
         return _State(summary["potential"], list(self.players), self.outputs.logits.copy(), self.fusion)
@@ -587,6 +619,10 @@ class _Game:
 
     def finish(self) -> Training:
         """The team as it stands."""
+        if self.unsettled:
+            players, distances = zip(*self.unsettled)
+            names = [repr(player_name(self.player_views[i], self.kinds[i])) for i in sorted(set(players))]
+            warn_of_unsettled(f"player {', '.join(names)}", distances, self.settings.tolerance)
         team = TrainedTeam(tuple(self.players), self.fusion, self.settings.rules.space, tuple(self.history))
         return Training(team, self.outputs, self.fused())
 

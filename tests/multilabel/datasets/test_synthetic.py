@@ -148,6 +148,9 @@ def test_without_repeats_keeps_each_labels_number():
     [
         ({"n_instances": 3}, "n_instances must lie between 4"),
         ({"n_instances": 10.5}, "n_instances must be a whole number"),
+        ({"n_instances": 1000.0}, "n_instances must be a whole number, not 1000.0"),
+        ({"n_topics": None}, "n_topics must be a whole number, not None"),
+        ({"exponent": "1"}, "exponent must lie between 0 and 10, not '1'"),
         ({"n_labels": 0}, "n_labels"),
         ({"n_features": 0}, "n_features"),
         ({"n_topics": 0}, "n_topics"),

@@ -120,6 +120,20 @@ def test_scores_far_out_are_finite_probabilities():
     assert (p[0] > p[1]).all()
 
 
+def test_sparse_scores_get_the_probabilities_of_dense_ones_and_no_others():
+    scores, _, Y = simulated(500, seed=10)
+    calibration = PooledCalibration().fit(scores, Y)
+    scores[3, 2] = 0  # stored all the same
+    stored = np.random.default_rng(0).random(scores.shape) < 0.4
+    stored[3, 2] = True
+    parts = (scores[stored], np.nonzero(stored)[1], np.append(0, np.cumsum(stored.sum(1))))
+    found = calibration.transform(sparse.csr_array(parts, shape=scores.shape))
+    assert isinstance(found, sparse.csr_array)
+    assert found.dtype == np.float32
+    np.testing.assert_array_equal(found.indices, parts[1])
+    np.testing.assert_array_equal(found.data, calibration.transform(scores)[stored])
+
+
 def test_a_state_gives_back_the_calibration_to_the_bit():
     scores, _, Y = simulated(500, seed=9)
     calibration = PooledCalibration(pull=5).fit(scores, Y)

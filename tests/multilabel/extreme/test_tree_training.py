@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 from scipy import sparse
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.svm import LinearSVC
 
 from evenhand.multilabel.datasets import make_long_tail
@@ -139,3 +140,14 @@ def test_progress_counts_nodes(data):
     tree = build_label_tree(X, Y, leaf_size=16)
     train_tree(X, Y, tree, TreeSettings(), on_progress=lambda *at: seen.append(at))
     assert seen == [(done, 5) for done in range(1, 6)]
+
+
+def test_nodes_that_give_up_are_told_once_for_each_tree(data):
+    X, Y = data
+    tree = build_label_tree(X[:60], Y[:60], leaf_size=16)
+    settings = TreeSettings(tolerance=1e-30)
+    with pytest.warns(ConvergenceWarning) as caught:
+        train_tree(X[:60], Y[:60], tree, settings, whose="tree 1, of view 'all'")
+    (told,) = [str(one.message) for one in caught if one.category is ConvergenceWarning]
+    n_nodes = sum(len(children) - 1 for children in tree.children)
+    assert told.startswith(f"tree 1, of view 'all': {n_nodes} of the solves ended at 1,000 sweeps")

@@ -117,6 +117,11 @@ def test_what_is_damaged_is_named(saved, change, message):
         load_model(folder)
 
 
+def test_a_folder_that_is_not_there_is_told_of_before_the_encoders(tmp_path):
+    with pytest.raises(FolderError, match="none is no folder; an evenhand model is a folder with"):
+        load_model(tmp_path / "none", SparseBag(4))
+
+
 def test_encoders_are_for_neural_players_alone(tmp_path):
     classifier = CuriosityGameClassifier().fit(DATA.X, DATA.Y)
     save_model(Model(classifier), tmp_path / "model")

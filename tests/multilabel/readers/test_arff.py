@@ -130,6 +130,26 @@ BAD = [
         ":10: sparse row, but what it leaves out of 'wet' would be 1",
     ),
     ("not_utf8", b"@relation a\n@attribute caf\xe9 numeric\n", ":2: not UTF-8 text"),
+    (
+        "undeclared",
+        HEADER.replace("d.x integer", "d.x {0,2,3.5}") + "0,0,0,0,3.5\n0,0,0,0,1\n",
+        ":11: the value of attribute 'd.x' is '1', not one of the declared {0,2,3.5}",
+    ),
+    (
+        "undeclared_sparse",
+        HEADER.replace("d.x integer", "d.x {0,2}") + "{4 2,1 7}\n{1 5,4 -1}\n",
+        ":11: the value of attribute 'd.x' is '-1', not one of the declared {0,2}",
+    ),
+    (
+        "undeclared_binary",
+        HEADER.replace("d.x integer", "d.x {0}") + "0,0,0,0,1\n",
+        ":10: the value of attribute 'd.x' is '1', not one of the declared {0}",
+    ),
+    (
+        "undeclared_label",
+        HEADER.replace("{0,1}", "{0,1,2}") + "2,0,0,0,0\n",
+        ":10: the value of attribute 'wet' is '2', not 0 or 1",
+    ),
 ]
 
 
@@ -145,7 +165,7 @@ def test_bad_files_name_line_and_fault(write, fails, content, message):
         ("<labels>", r"toy.xml:1: not sound XML"),
         ("<labels/>", r"toy.xml: names no label"),
         ("<labels><label/></labels>", r"toy.xml: names no label"),
-        (labels("wet", "wet"), r"the label name 'wet' stands twice"),
+        (labels("wet", "wet"), r"toy.xml: the label name 'wet' stands twice"),
     ],
 )
 def test_bad_xml(read, xml, message):

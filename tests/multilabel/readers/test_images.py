@@ -1,8 +1,9 @@
 import polars as pl
 import pytest
 
+from evenhand import gzipped
 from evenhand.multilabel.data import DataError
-from evenhand.multilabel.readers import read_images
+from evenhand.multilabel.readers import images, read_images, table
 
 
 @pytest.fixture
@@ -34,14 +35,28 @@ def test_a_folder_with_a_table(folder, write):
     assert read_images(table).images == data.images
 
 
+@pytest.mark.parametrize("at_a_time", [1, 256])
+@pytest.mark.parametrize("name", ["all.parquet", "all.PARQUET"])
 @pytest.mark.parametrize("struct", [False, True])
-def test_a_parquet_file_that_holds_the_images(tmp_path, struct):
+def test_a_parquet_file_that_holds_the_images(tmp_path, monkeypatch, struct, name, at_a_time):
+    monkeypatch.setattr(images, "_FILES", at_a_time)
     files = [b"first", b"second"]
     column = [{"bytes": f, "path": None} for f in files] if struct else files
-    TABLE.with_columns(picture=pl.Series(column)).write_parquet(tmp_path / "all.parquet")
-    data = read_images(tmp_path / "all.parquet", image="picture")
+    TABLE.with_columns(picture=pl.Series(column)).write_parquet(tmp_path / name)
+    data = read_images(tmp_path / name, image="picture")
     assert data.images == files
     assert data.Y.toarray().tolist() == [[1, 1], [1, 0]]
+
+
+def test_a_parquet_bomb_is_refused_before_all_of_it_is_in_memory(tmp_path, monkeypatch):
+    monkeypatch.setattr(gzipped, "FREE_BYTES", 1 << 20)
+    frame = pl.DataFrame({"picture": [bytes(10_000)] * 5000, "tags": ["a"] * 5000})
+    frame.write_parquet(tmp_path / "all.parquet")
+    read, collect = [], table._collect
+    monkeypatch.setattr(table, "_collect", lambda *a: read.append(collect(*a)) or read[-1])
+    with pytest.raises(DataError, match=r"all.parquet: unpacks to more than [\d,]+ bytes, the bound"):
+        read_images(tmp_path / "all.parquet", image="picture")
+    assert 0 < sum(part.height for part in read if part.columns == ["picture"]) < 1000
 
 
 def test_what_is_wrong_is_named(folder):

@@ -1,3 +1,6 @@
+import gzip
+
+import polars as pl
 import pytest
 from scipy import sparse
 
@@ -25,6 +28,32 @@ def test_the_ending_picks_the_reader(write, name, content, options):
     assert data.tags(0) == ["1"]
     assert data.source == str(path)
     assert read(str(path), **options).tags(0) == ["1"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "options"),
+    [
+        ("a.CSV.GZ", "t,g\nx,1\n", {"text": "t", "tags": "g"}),
+        ("a.csv.GZ", "t,g\nx,1\n", {"text": "t", "tags": "g"}),
+        ("a.TSV.gz", "t\tg\nx\t1\n", {"text": "t", "tags": "g"}),
+        ("a.Jsonl.Gz", '{"t": "x", "g": "1"}\n', {"text": "t", "tags": "g"}),
+        ("a.txt.GZ", "1 2 2\n1 0:0.5\n", {}),
+        ("a.SVM.GZ", "1 1:0.5\n", {}),
+        ("a.ARFF.GZ", "@attribute 1 {0,1}\n@attribute a numeric\n@data\n1,0.5\n", {}),
+    ],
+)
+def test_endings_may_be_in_capitals(tmp_path, name, content, options):
+    (tmp_path / "a.xml").write_text('<labels><label name="1"/></labels>')
+    (tmp_path / name).write_bytes(gzip.compress(content.encode()))
+    assert read(tmp_path / name, **options).tags(0) == ["1"]
+
+
+def test_parquet_in_capitals_is_parquet_and_never_gzipped(tmp_path):
+    pl.DataFrame({"t": ["x"], "g": ["1"]}).write_parquet(tmp_path / "a.PARQUET")
+    assert read(tmp_path / "a.PARQUET", text="t", tags="g").tags(0) == ["1"]
+    for name in ("a.parquet.gz", "a.PARQUET.GZ"):
+        with pytest.raises(DataError, match="not a table; its name has to end in"):
+            read(tmp_path / name, text="t", tags="g")
 
 
 def test_npz_pairs(tmp_path):

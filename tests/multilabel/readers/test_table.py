@@ -5,6 +5,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+from evenhand import gzipped
 from evenhand.multilabel.data import DataError
 from evenhand.multilabel.readers import table
 from evenhand.multilabel.readers.table import read_table
@@ -224,6 +225,38 @@ def test_parquet_is_the_same_in_pieces_of_any_size(tmp_path, monkeypatch, rows, 
     frame = pl.DataFrame(JSON_LINES, schema_overrides={"tags": pl.List(pl.String)})
     frame.write_parquet(tmp_path / "a.parquet", row_group_size=row_group)
     check(read_table(tmp_path / "a.parquet", text=["title", "body"], tags="tags", id="id"))
+
+
+@pytest.mark.parametrize("tags", [["a", "b"], ["b", "a"]])
+@pytest.mark.parametrize("kind", [pl.Categorical, pl.Enum(["b", "a"])])
+def test_categories_of_pieces_fit_together(tmp_path, monkeypatch, kind, tags):
+    monkeypatch.setattr(table, "_ROWS", 1)
+    frame = pl.DataFrame({"t": ["x", "y"], "g": pl.Series(tags, dtype=kind)})
+    frame.write_parquet(tmp_path / "a.parquet", row_group_size=1)
+    data = read_table(tmp_path / "a.parquet", text="t", tags="g")
+    assert [data.tags(0), data.tags(1)] == [[tag] for tag in tags]
+
+
+@pytest.mark.parametrize("read", ["table", "tags"])
+def test_a_parquet_bomb_is_refused_before_all_of_it_is_in_memory(tmp_path, monkeypatch, read):
+    monkeypatch.setattr(gzipped, "FREE_BYTES", 1 << 20)
+    monkeypatch.setattr(table, "_ROWS", 100)
+    path = tmp_path / "a.parquet"
+    pl.DataFrame({"t": ["x"] * 5000, "g": ["tag," * 5000] * 5000}).write_parquet(path)
+    seen, collect = [], table._collect
+    monkeypatch.setattr(table, "_collect", lambda *a: seen.append(collect(*a)) or seen[-1])
+    with pytest.raises(DataError, match=r"a.parquet: unpacks to more than [\d,]+ bytes, the bound"):
+        read_table(path, text="t", tags="g") if read == "table" else table.read_tags(path, tags="g")
+    assert sum(part.height for part in seen if "g" in part.columns) < 1000
+
+
+def test_tags_alone_of_too_many_rows_are_refused_by_their_number(tmp_path, monkeypatch):
+    monkeypatch.setattr(gzipped, "FREE_BYTES", 1 << 10)
+    path = tmp_path / "a.parquet"
+    pl.DataFrame({"g": [None] * 100_000}, schema={"g": pl.String}).write_parquet(path)
+    monkeypatch.setattr(table, "_held_bytes", lambda piece: pytest.fail("it was read"))
+    with pytest.raises(DataError, match=r"a.parquet: unpacks to more than [\d,]+ bytes"):
+        table.read_tags(path, tags="g")
 
 
 @pytest.mark.slow

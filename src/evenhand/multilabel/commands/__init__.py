@@ -259,8 +259,9 @@ def predict(
     ] = None,
     format: Annotated[Literal["jsonl", "csv"], typer.Option(help="Form of the output.")] = "jsonl",
     separator: Annotated[
-        str, typer.Option("--separator", metavar="TEXT", help="Between labels in CSV.")
-    ] = ",",
+        str | None,
+        typer.Option("--separator", metavar="TEXT", help="Between labels in CSV. (default: ,)"),
+    ] = None,
     out: Annotated[
         Path | None, typer.Option("--out", metavar="FILE", help="Instead of the standard output.")
     ] = None,

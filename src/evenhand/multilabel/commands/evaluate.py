@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from scipy import sparse
 
+from evenhand.files import replacing
 from evenhand.multilabel.commands.shared import check_decoder, label_names, per_cent, read_data
 from evenhand.multilabel.data import MultilabelData
 from evenhand.multilabel.decoding import MacroF1
@@ -17,7 +18,7 @@ from evenhand.multilabel.metrics import BucketRow, Report, evaluate, label_table
 from evenhand.multilabel.model_io import Model, load_model
 from evenhand.multilabel.progress import progress_bar
 from evenhand.multilabel.scores import Scores
-from evenhand.terminal import replacing, say, show_table, tell
+from evenhand.terminal import say, show_table, tell
 
 _DENSE_BYTES = 1 << 30
 _CANDIDATES = 100  # labels of an instance that are scored where all would not fit

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy import sparse
 
+from evenhand.files import replacing
 from evenhand.multilabel.commands.shared import check_decoder, label_names, read_data, reading_of
 from evenhand.multilabel.data import DataError
 from evenhand.multilabel.decoding import MacroF1
@@ -22,7 +23,6 @@ from evenhand.multilabel.extreme.players import NAMED
 from evenhand.multilabel.model_io import Model, load_model
 from evenhand.multilabel.progress import progress_bar
 from evenhand.strict_json import each_once
-from evenhand.terminal import replacing
 
 _ROWS = 1024
 _CHUNK_VALUES = 1 << 26  # probabilities at a time
@@ -52,7 +52,7 @@ def predict_labels(
     top_k: int | None,
     decoder: str | None,
     form: str,
-    separator: str,
+    separator: str | None,
     out: Path | None,
 ) -> None:
     """Predict the labels of a file's instances, or of texts from the standard input.
@@ -70,8 +70,8 @@ def predict_labels(
     decoder : str, optional
         Label sets instead.
     form : {"jsonl", "csv"}
-    separator : str
-        Between labels in CSV.
+    separator : str, optional
+        Between labels in CSV; a comma by default.
     out : Path, optional
         Instead of the standard output; appears when it is complete.
 
@@ -84,6 +84,9 @@ def predict_labels(
         raise ValueError("--top-k and --decoder are two ways to choose labels; give one")
     if top_k is not None and top_k < 1:
         raise ValueError(f"--top-k is {top_k}; it must be at least 1")
+    if separator is not None and form != "csv":
+        raise ValueError("--separator stands between labels in CSV; leave it out, or give --format csv")
+    separator = "," if separator is None else separator
     model = load_model(folder)
     check_decoder(model, decoder)
     labels = label_names(model)
@@ -196,8 +199,14 @@ def _sets(model: Model, batch: Batch, decoder: str) -> sparse.csr_array[Any]:
     if model.kind == "trees":
         scores = model.classifier.predict_topk(model.views(batch.X), NAMED)
         return sparse.csr_array(model.classifier.decoders_[decoder].decode(scores).multiply(scores))
-    probabilities = model.classifier.predict_proba(model.views(batch.X))
-    chosen = model.classifier.decoders_[decoder].decode(probabilities)
+    classifier, n = model.classifier, len(batch.ids)
+    if 4 * n * len(classifier.classes_) > classifier.max_dense_bytes:
+        raise ValueError(
+            f"--decoder {decoder} looks at {n:,} instances together, whose probabilities would take more than"
+            f" {classifier.max_dense_bytes:,} bytes; give another --decoder, or fewer instances"
+        )
+    probabilities = classifier.predict_proba(model.views(batch.X))
+    chosen = classifier.decoders_[decoder].decode(probabilities)
     rows = np.repeat(np.arange(chosen.shape[0]), np.diff(chosen.indptr))
     parts = (probabilities[rows, chosen.indices], chosen.indices, chosen.indptr)
     return sparse.csr_array(parts, shape=chosen.shape)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,27 @@ TEXT_PRUNE = 0.01
 """Smaller weights are dropped from models of texts, whose TF-IDF rows have length 1; see `prune`."""
 
 
+_IN_THE_SHELL = {"n_folds": "--folds", "random_state": "--seed", "n_jobs": "--jobs"}
+"""Options of the classifiers that the shell calls by another name."""
+
+
+def _option(name: str) -> str:
+    return _IN_THE_SHELL.get(name, f"--{name.replace('_', '-')}")
+
+
+@contextmanager
+def _telling_options() -> Iterator[None]:
+    """What is wrong with an option is told by its name in the shell."""
+    try:
+        yield
+    except ValueError as error:
+        name, _, rest = str(error).partition(" ")
+        if name in _IN_THE_SHELL:
+            raise ValueError(f"{_option(name)} {rest}") from error
+        raise
+
+
+@_telling_options()
 def train_model(
     path: Path,
     out: Path,
@@ -147,7 +169,7 @@ def _neural_classifier(
 ) -> NeuralGameClassifier:
     """Neural players by the options of the shell, checked."""
     if strange := [name for name in _NOT_NEURAL if name in options]:
-        raise ValueError(f"neural players have no {strange[0]}; leave it out, or give --method game")
+        raise ValueError(f"neural players have no {_option(strange[0])}; leave it out, or give --method game")
     given = {name: value for name, value in options.items() if name != "n_jobs"}
     if neural["epochs"] is not None:
         given["epochs"] = neural["epochs"]
@@ -190,7 +212,7 @@ def fit_trees(
         If an option belongs to the game without trees.
     """
     if strange := [name for name in _GAME_ONLY if name in options]:
-        raise ValueError(f"label trees have no {strange[0]}; leave it out, or give --method game")
+        raise ValueError(f"label trees have no {_option(strange[0])}; leave it out, or give --method game")
     classifier = ExtremeGameClassifier(**options, verbose=True)
     classifier.check_options()
     if text_views is None:
@@ -246,8 +268,7 @@ def _text_views(data: MultilabelData, options: Mapping[str, Any], usual: str) ->
     if data.kind != "text":
         for name in ("views", "embedding_model"):
             if options[name] is not None:
-                option = name.replace("_", "-")
-                raise ValueError(f"{data.source} holds features, not texts; leave --{option} out")
+                raise ValueError(f"{data.source} holds features, not texts; leave {_option(name)} out")
         return None
     names = tuple(name.strip() for name in (chosen or usual).split(","))
     embedder = None
@@ -266,7 +287,7 @@ def _neural_views(
         return _text_views(data, options, "words")
     for name in ("views", "embedding_model"):
         if options[name] is not None:
-            raise ValueError(f"--encoder reads the texts as they are; leave --{name.replace('_', '-')} out")
+            raise ValueError(f"--encoder reads the texts as they are; leave {_option(name)} out")
     return None
 
 

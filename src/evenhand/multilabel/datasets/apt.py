@@ -6,8 +6,9 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Callable
 from pathlib import Path
+
+from evenhand.files import replace_file
 
 APT_HELPER = "/usr/lib/apt/apt-helper"
 
@@ -34,16 +35,6 @@ def cache_folder(cache_dir: Path | None, name: str) -> Path:
     base = os.environ.get("XDG_CACHE_HOME", "")
     # By the XDG rules a relative path there is to be ignored.
     return (Path(base) if os.path.isabs(base) else Path.home() / ".cache") / "evenhand" / name
-
-
-def replace_file(path: Path, write: Callable[[Path], object]) -> None:
-    """Put a file in place at one stroke: `write` writes it beside, under a name of its own."""
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        write(unfinished)
-        os.replace(unfinished, path)
-    finally:
-        unfinished.unlink(missing_ok=True)
 
 
 def prepare_apt(folder: Path, purpose: str) -> None:

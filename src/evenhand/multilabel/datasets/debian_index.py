@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,14 +13,13 @@ from evenhand.multilabel.datasets.apt import (
     APT_HELPER,
     cache_folder,
     prepare_apt,
-    replace_file,
     run_apt,
     unavailable,
     update_lists,
 )
 from evenhand.multilabel.datasets.deb822 import COLUMNS, package_table
+from evenhand.multilabel.datasets.kept import keep, read_kept
 
-_FORMAT = 1
 _TARGET_FIELDS = (
     "CREATED_BY",
     "BASE_URI",
@@ -84,10 +82,12 @@ def load_index(cache_dir: Path | None = None, *, offline: bool = False) -> Debia
     """
     folder = cache_folder(cache_dir, "debian")
     try:
-        index = _read_kept(folder)
-        if index is None:
-            index = _parse(folder, _fetch(folder, offline))
-            _keep(folder, index)
+        pointer = folder / "index.json"
+        if kept := read_kept(pointer, COLUMNS, ("release", "notes")):
+            return DebianIndex(kept[0], *kept[1])
+        index = _parse(folder, _fetch(folder, offline))
+        name = f"packages-{index.notes['packages_sha256'][:16]}.parquet"
+        keep(pointer, name, index.table, {"release": index.release, "notes": index.notes})
     except OSError as error:
         reason = f"The folder {folder} cannot be used ({error}); pass another cache_dir"
         raise unavailable(reason) from error
@@ -167,25 +167,3 @@ def _release_date(packages: Path) -> str:
         if path.exists() and (date := re.search(r"^Date: (.+)$", path.read_text(), re.MULTILINE)):
             return date[1]
     return "unknown"
-
-
-def _read_kept(folder: Path) -> DebianIndex | None:
-    pointer = folder / "index.json"
-    if not pointer.exists():
-        return None
-    try:
-        kept = json.loads(pointer.read_text())
-        if kept["format"] != _FORMAT:
-            return None
-        table = pl.read_parquet(folder / kept["table"]).select(*COLUMNS)
-        return DebianIndex(table, kept["release"], kept["notes"])
-    except (OSError, ValueError, KeyError, TypeError, pl.exceptions.PolarsError) as error:
-        raise unavailable(f"The index kept in {folder} is damaged ({error!r}); delete that folder") from error
-
-
-def _keep(folder: Path, index: DebianIndex) -> None:
-    """The table under a name of its own first, the pointer last: a reader never sees half of it."""
-    table = f"packages-{index.notes['packages_sha256'][:16]}.parquet"
-    replace_file(folder / table, lambda path: index.table.write_parquet(path))
-    kept = {"format": _FORMAT, "table": table, "release": index.release, "notes": index.notes}
-    replace_file(folder / "index.json", lambda path: path.write_text(json.dumps(kept, indent=1)))

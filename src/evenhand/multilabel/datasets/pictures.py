@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from scipy import sparse
 _COLOURS = np.array([[220, 60, 50], [60, 180, 75], [60, 90, 220], [230, 190, 40], [190, 70, 200]])
 _SHAPES = 4  # disc, square, cross, ring
 _OBJECTS = 3  # at most
+_STEEPEST = 10  # exponent: beyond, the rarest kinds' chances vanish beside the others'
 
 
 def make_pictures(
@@ -24,7 +26,7 @@ def make_pictures(
     size : int
         Height and width in pixels; at least 16.
     exponent : float
-        s ≥ 0, in the kinds' chances ∝ rank(c)^(−s); 0 makes all equally frequent.
+        s, 0 to 10, in the kinds' chances ∝ rank(c)^(−s); 0 makes all equally frequent.
     seed : int
         The same arguments give the same pictures.
 
@@ -45,8 +47,11 @@ def make_pictures(
     >>> pictures.shape, labels.shape
     ((100, 32, 32, 3), (100, 20))
     """
-    if n_instances < 1 or size < 16 or not exponent >= 0:
-        raise ValueError("n_instances must be at least 1, size at least 16 and exponent at least 0")
+    for name, value, least in (("n_instances", n_instances, 1), ("size", size, 16)):
+        if not isinstance(value, Integral) or value < least:
+            raise ValueError(f"{name} must be a whole number of at least {least}, not {value!r}")
+    if not isinstance(exponent, Real) or not 0 <= exponent <= _STEEPEST:
+        raise ValueError(f"exponent must lie between 0 and {_STEEPEST}, not {exponent!r}")
     rng = np.random.default_rng(seed)
     n_kinds = _SHAPES * len(_COLOURS)
     shape_of, colour_of = np.divmod(rng.permutation(n_kinds), len(_COLOURS))

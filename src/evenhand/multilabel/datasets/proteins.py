@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 import shutil
 import subprocess
@@ -24,14 +23,13 @@ from evenhand.multilabel.datasets.apt import (
     cache_folder,
     download_package,
     prepare_apt,
-    replace_file,
     unavailable,
 )
 from evenhand.multilabel.datasets.blast_database import read_proteins
+from evenhand.multilabel.datasets.kept import keep, read_kept
 from evenhand.multilabel.datasets.kmers import kmer_counts, kmer_names
 from evenhand.multilabel.readers._files import solid_lines
 
-_FORMAT = 1
 _PACKAGE = "metastudent-data"
 _READ_VERSION = "2.0.1"
 _MOST_K = 4  # 160,000 words, all of which get a name
@@ -145,12 +143,14 @@ def _label_matrix(terms: pl.Series) -> tuple[sparse.csr_array[Any], tuple[str, .
 
 def _load(folder: Path, offline: bool) -> _Proteins:
     try:
-        proteins = _read_kept(folder)
-        if proteins is None:
-            if offline:
-                raise unavailable(f"offline=True and the package {_PACKAGE} was not fetched before")
-            proteins = _fetch(folder)
-            _keep(folder, proteins)
+        pointer = folder / "proteins.json"
+        if kept := read_kept(pointer, _COLUMNS, ("notes",)):
+            return _Proteins(kept[0], *kept[1])
+        if offline:
+            raise unavailable(f"offline=True and the package {_PACKAGE} was not fetched before")
+        proteins = _fetch(folder)
+        name = f"proteins-{proteins.notes['package_sha256'][:16]}.parquet"
+        keep(pointer, name, proteins.table, {"notes": proteins.notes})
     except OSError as error:
         reason = f"The folder {folder} cannot be used ({error}); pass another cache_dir"
         raise unavailable(reason) from error
@@ -248,24 +248,3 @@ def _annotations(path: Path) -> Iterator[tuple[int, str, list[str]]]:
         if not name or not terms:
             raise DataError(f"{path}:{number}: no accession number and terms, separated by tabs")
         yield number, name, [known[term] for term in terms]
-
-
-def _read_kept(folder: Path) -> _Proteins | None:
-    pointer = folder / "proteins.json"
-    if not pointer.exists():
-        return None
-    try:
-        kept = json.loads(pointer.read_text())
-        if kept["format"] != _FORMAT:
-            return None
-        return _Proteins(pl.read_parquet(folder / kept["table"]).select(*_COLUMNS), kept["notes"])
-    except (OSError, ValueError, KeyError, TypeError, pl.exceptions.PolarsError) as error:
-        raise unavailable(f"What is kept in {folder} is damaged ({error!r}); delete that folder") from error
-
-
-def _keep(folder: Path, proteins: _Proteins) -> None:
-    """The table under a name of its own first, the pointer last: a reader never sees half of it."""
-    table = f"proteins-{proteins.notes['package_sha256'][:16]}.parquet"
-    replace_file(folder / table, lambda path: proteins.table.write_parquet(path))
-    kept = {"format": _FORMAT, "table": table, "notes": proteins.notes}
-    replace_file(folder / "proteins.json", lambda path: path.write_text(json.dumps(kept, indent=1)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from numbers import Integral, Real
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -119,10 +120,10 @@ def make_long_tail(
 def _check(options: dict[str, float]) -> None:
     for name, value in options.items():
         least, most = _RANGES[name]
-        if not least <= value <= most:
-            raise ValueError(f"{name} must lie between {least} and {most:,}, not {value}")
-        if name.startswith("n_") and int(value) != value:
-            raise ValueError(f"{name} must be a whole number, not {value}")
+        if name.startswith("n_") and not isinstance(value, Integral):
+            raise ValueError(f"{name} must be a whole number, not {value!r}")
+        if not isinstance(value, Real) or not least <= value <= most:
+            raise ValueError(f"{name} must lie between {least} and {most:,}, not {value!r}")
     mean, limit = options["labels_per_instance"], options["n_labels"] / 4
     if mean > limit:
         raise ValueError(f"labels_per_instance must be at most a quarter of n_labels ({limit:g}), not {mean}")

@@ -136,7 +136,7 @@ class PlattCalibration:
         checked = as_scores(scores, n_labels=slopes.size)
         if sparse.issparse(checked):
             values = expit(slopes[checked.indices] * checked.data + intercepts[checked.indices])
-            return _with_data(checked, values)
+            return with_data(checked, values)
         probabilities = np.empty(checked.shape, dtype=np.float32)
         for rows in row_chunks(checked):
             probabilities[rows] = expit(slopes * checked[rows] + intercepts)
@@ -324,7 +324,8 @@ class IsotonicCalibration:
         return calibration
 
 
-def _with_data(like: sparse.csr_array[Any], data: npt.NDArray[Any]) -> sparse.csr_array[Any]:
+def with_data(like: sparse.csr_array[Any], data: npt.NDArray[Any]) -> sparse.csr_array[Any]:
+    """An array of float32 with other values in the same places."""
     parts = data.astype(np.float32), like.indices.copy(), like.indptr.copy()
     return sparse.csr_array(parts, shape=like.shape)
 

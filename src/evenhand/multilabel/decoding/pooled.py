@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Self
+from typing import Any, Self, overload
 
 import numpy as np
 import numpy.typing as npt
+from scipy import sparse
 from scipy.special import expit, logit
 from sklearn.isotonic import IsotonicRegression
 
-from evenhand.multilabel.decoding.calibration import PlattCalibration
+from evenhand.multilabel.decoding.calibration import PlattCalibration, with_data
 from evenhand.multilabel.decoding.state import State, array_of, number_of, require_fitted
 from evenhand.multilabel.metrics.buckets import frequency_buckets
-from evenhand.multilabel.scores import as_scores, as_truth, row_chunks
+from evenhand.multilabel.scores import Scores, as_scores, as_truth, row_chunks
 
 _BINS = 2048
 _RANGE = 30.0  # log-odds beyond which nothing changes
@@ -90,23 +91,31 @@ class PooledCalibration:
         size = (len(buckets.names), _BINS)
         seen, right = np.zeros(size), np.zeros(size)
         for rows in row_chunks(dense):
-            place = self.buckets_ * _BINS + np.rint(self._bins(dense[rows])).astype(np.int64)
+            bins = np.rint(self._bins(dense[rows], slice(None))).astype(np.int64)
+            place = self.buckets_ * _BINS + bins
             seen += np.bincount(place.ravel(), minlength=seen.size).reshape(size)
             part = truth[rows].tocoo()
             right += np.bincount(place[part.row, part.col], minlength=seen.size).reshape(size)
         self.levels_ = np.stack([_rising(*bucket) for bucket in zip(seen, right)])
         return self
 
-    def transform(self, scores: Any) -> npt.NDArray[np.float32]:
+    @overload
+    def transform(self, scores: npt.NDArray[Any]) -> npt.NDArray[np.float32]: ...
+
+    @overload
+    def transform(self, scores: Any) -> Scores: ...
+
+    def transform(self, scores: Any) -> Scores:
         """Probabilities of the labels.
 
         Parameters
         ----------
-        scores : ndarray, shape (n, L)
+        scores : ndarray or sparse array, shape (n, L)
 
         Returns
         -------
-        ndarray of float32, shape (n, L)
+        ndarray or csr_array of float32, shape (n, L)
+            In the form of the scores.
 
         Raises
         ------
@@ -114,24 +123,32 @@ class PooledCalibration:
             If the number of labels is another than in `fit`, a score is not finite, or `fit` was not called.
         """
         require_fitted(self, self.platt_)
-        checked = np.asarray(as_scores(scores, n_labels=self.buckets_.size))
+        checked = as_scores(scores, n_labels=self.buckets_.size)
+        if sparse.issparse(checked):
+            return with_data(checked, self._probabilities(checked.data, checked.indices))
         probabilities = np.empty(checked.shape, dtype=np.float32)
         for rows in row_chunks(checked):
-            bins = self._bins(checked[rows])
-            low = np.minimum(bins.astype(np.int64), _BINS - 2)
-            step = bins - low
-            curve = (1 - step) * self.levels_[self.buckets_, low] + step * self.levels_[
-                self.buckets_, low + 1
-            ]
-            platt = expit(bins * (2 * _RANGE / (_BINS - 1)) - _RANGE)
-            probabilities[rows] = (1 - _TIE_BREAK) * curve + _TIE_BREAK * platt
+            probabilities[rows] = self._probabilities(checked[rows], slice(None))
         return probabilities
 
-    def _bins(self, scores: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+    def _probabilities(
+        self, scores: npt.NDArray[Any], labels: npt.NDArray[Any] | slice
+    ) -> npt.NDArray[np.float64]:
+        """Of scores (…, L) of these L labels."""
+        bins, buckets = self._bins(scores, labels), self.buckets_[labels]
+        low = np.minimum(bins.astype(np.int64), _BINS - 2)
+        step = bins - low
+        curve = (1 - step) * self.levels_[buckets, low] + step * self.levels_[buckets, low + 1]
+        platt = expit(bins * (2 * _RANGE / (_BINS - 1)) - _RANGE)
+        mixed: npt.NDArray[np.float64] = (1 - _TIE_BREAK) * curve + _TIE_BREAK * platt
+        return mixed
+
+    def _bins(self, scores: npt.NDArray[Any], labels: npt.NDArray[Any] | slice) -> npt.NDArray[np.float64]:
         """Platt log-odds as a place between 0 and bins − 1."""
         assert self.platt_ is not None
         assert self.platt_.slopes_ is not None
-        odds = self.platt_.slopes_ * scores + self.platt_.intercepts_
+        assert self.platt_.intercepts_ is not None
+        odds = self.platt_.slopes_[labels] * scores + self.platt_.intercepts_[labels]
         bins: npt.NDArray[np.float64] = (np.clip(odds, -_RANGE, _RANGE) + _RANGE) * (
             (_BINS - 1) / (2 * _RANGE)
         )

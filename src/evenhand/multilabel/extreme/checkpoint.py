@@ -48,7 +48,7 @@ class BlockStore:
         state = read_folder(place, _BLOCK)
         try:
             block = Block(
-                **{name: array_entry(state, name, [dtype], (None,)) for name, dtype in Block.ARRAYS.items()}
+                *(array_entry(state, name, [dtype], (None,)) for name, dtype in Block.ARRAYS.items())
             )
             if not block.fits(n_children):
                 raise FolderError(f"the weights do not fit a node of {n_children} children")

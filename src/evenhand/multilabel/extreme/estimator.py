@@ -192,6 +192,11 @@ class ExtremeGameClassifier(BaseEstimator):  # type: ignore[misc]
         ------
         ValueError
             If an option or the data are wrong; the message names the place.
+
+        Warns
+        -----
+        ConvergenceWarning
+            If weights of a tree are farther from their optimum than ``tolerance``.
         """
         self.check_options()
         views = as_views(self, X, reset=True)
@@ -333,6 +338,8 @@ class ExtremeGameClassifier(BaseEstimator):  # type: ignore[misc]
         for name in ("branching", "leaf_size"):
             if getattr(self, name) > MOST_CHILDREN:
                 raise ValueError(f"{name} must be at most {MOST_CHILDREN}, not {getattr(self, name)}")
+        if self.branching & (self.branching - 1):
+            raise ValueError(f"branching must be a power of two of at least 2, not {self.branching}")
         check_folder_name("checkpoint", self.checkpoint)
         check_n_jobs(self.n_jobs)
 

@@ -88,7 +88,14 @@ class Forest:
                 title = f"{what} {number + 1} of {first + len(names)}"
                 told = None if report is None else lambda done, total: report(title, done, total)  # noqa: B023
                 levels = train_tree(
-                    features, paid, tree, settings, store=store, n_jobs=self.n_jobs, on_progress=told
+                    features,
+                    paid,
+                    tree,
+                    settings,
+                    store=store,
+                    n_jobs=self.n_jobs,
+                    on_progress=told,
+                    whose=_whose(number, name),
                 )
             players.append(TreePlayer(name, tree, levels))
         return players
@@ -158,10 +165,15 @@ class Forest:
                     replace(self.settings, seed=self.settings.seed + number),
                     prior=player.levels,
                     n_jobs=self.n_jobs,
+                    whose=_whose(number, player.view),
                 ),
             )
             for number, (player, paid) in enumerate(zip(players, payoffs))
         ]
+
+
+def _whose(number: int, view: str) -> str:
+    return f"tree {number + 1}, of view {view!r}"
 
 
 def as_rows(block: Block) -> sparse.csr_array[Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import numpy as np
@@ -32,6 +32,8 @@ class Block:
     child : ndarray of uint16, shape (nnz,)
         Counted from the node's first child.
     value : ndarray of float32, shape (nnz,)
+    distance : float
+        How far the weights were from their optimum when they were solved; no part of a model.
     """
 
     ARRAYS: ClassVar[Mapping[str, str]] = {
@@ -47,9 +49,10 @@ class Block:
     row_ends: npt.NDArray[np.int64]
     child: npt.NDArray[np.uint16]
     value: FloatArray
+    distance: float = field(default=0.0, kw_only=True)
 
     @classmethod
-    def of(cls, features: IntArray, weights: npt.NDArray[Any], prune: float) -> Block:
+    def of(cls, features: IntArray, weights: npt.NDArray[Any], prune: float, distance: float = 0.0) -> Block:
         """The weights (R + 1, B) of these features, without those of a size of `prune` or less.
 
         The last row is the bias, which stays.
@@ -62,6 +65,7 @@ class Block:
             kept.indptr[used + 1].astype(np.int64),
             kept.indices.astype(np.uint16),
             kept.data.astype(np.float32),
+            distance=distance,
         )
 
     def fits(self, n_children: int) -> bool:

@@ -122,16 +122,20 @@ class NodeProblem:
             (start, min(start + LABELS_PER_BLOCK, self.n_children))
             for start in range(0, self.n_children, LABELS_PER_BLOCK)
         ]
-        weights = np.hstack([self._solve_block(rows, *span) for span in spans])
+        parts, distances = zip(*(self._solve_block(rows, *span) for span in spans))
+        weights, distance = np.hstack(parts), max(distances)
         if self.prior is None:
-            return Block.of(self.features, weights, self.settings.prune)
+            return Block.of(self.features, weights, self.settings.prune, distance)
         features = np.union1d(self.features, self.prior.features).astype(np.int32)
         moved = self.prior.dense(features)
         moved[np.append(np.searchsorted(features, self.features), len(features))] += weights
-        return Block.of(features, moved, self.settings.prune)
+        return Block.of(features, moved, self.settings.prune, distance)
 
-    def _solve_block(self, rows: Rows, start: int, stop: int) -> FloatArray:
-        """(R + 1, stop − start): the weights, or how far they move away from the prior's."""
+    def _solve_block(self, rows: Rows, start: int, stop: int) -> tuple[FloatArray, float]:
+        """(R + 1, stop − start): the weights, or how far they move away from the prior's; and their distance.
+
+        Not the whole solution, whose dual variables are larger than all the rest.
+        """
         mine = (self.child >= start) & (self.child < stop)
         at = self.positive[mine], self.child[mine] - start
         signs = np.full((rows.n, stop - start), -1, dtype=np.float32)
@@ -152,4 +156,4 @@ class NodeProblem:
             tolerance=self.settings.tolerance,
             seed=self.settings.seed,
         )
-        return np.asarray(solution.weights, dtype=np.float32)
+        return np.asarray(solution.weights, dtype=np.float32), solution.distance

@@ -16,6 +16,7 @@ from evenhand.multilabel.extreme.label_tree import LabelTree
 from evenhand.multilabel.extreme.levels import Block, Level, descend
 from evenhand.multilabel.extreme.node import NodeProblem, TreeSettings
 from evenhand.multilabel.extreme.workers import solve_all
+from evenhand.multilabel.solver import warn_of_unsettled
 
 IntArray = npt.NDArray[np.int64]
 
@@ -32,6 +33,7 @@ def train_tree(
     store: BlockStore | None = None,
     n_jobs: int | None = None,
     on_progress: Callable[[int, int], None] | None = None,
+    whose: str = "the tree",
 ) -> list[Level]:
     """One-vs-rest among the children of each node, each solved to its optimum, level by level.
 
@@ -52,10 +54,17 @@ def train_tree(
         Threads. The result does not depend on it.
     on_progress : callable, optional
         Called with the number of nodes solved and of all.
+    whose : str
+        Whose tree it is, for the warning.
 
     Returns
     -------
     list of Level
+
+    Warns
+    -----
+    ConvergenceWarning
+        If nodes gave up before their optimum. Those that the store gave are not told of.
 
     Notes
     -----
@@ -76,6 +85,7 @@ def train_tree(
     [4, 60]
     """
     levels: list[Level] = []
+    distances: list[float] = []  # of the nodes that gave up before their optimum
     total, done = sum(len(children) - 1 for children in tree.children), 0
     reached: sparse.csc_array[Any] | None = None
     for at, children in enumerate(tree.children):
@@ -90,12 +100,16 @@ def train_tree(
         blocks: list[Block | None] = [None] * (len(children) - 1)
         for node, block in _blocks(level, at, store, n_jobs):
             blocks[node] = block
+            if not block.distance <= settings.tolerance:
+                distances.append(block.distance)
             done += 1
             if on_progress is not None:
                 on_progress(done, total)
         levels.append(Level.of(children, [block for block in blocks if block is not None]))
         if settings.matcher_beam and at + 1 < len(tree.children):
             reached = _reached(levels, features, settings.matcher_beam, n_jobs)
+    if distances:
+        warn_of_unsettled(whose, distances, settings.tolerance)
     return levels
 
 

@@ -31,14 +31,13 @@ from evenhand.multilabel.options import (
     check_seed,
     check_whole,
 )
-from evenhand.multilabel.partition import Partition, partition_labels
+from evenhand.multilabel.partition import Partition, chosen_partition, partition_labels
 from evenhand.multilabel.predictions import DecoderName, LabelSetPredictor
 from evenhand.multilabel.progress import progress_bar
 from evenhand.multilabel.splitting import stratified_split
 from evenhand.multilabel.targets import as_known_targets, as_targets
 from evenhand.multilabel.views import player_views
 
-_SMALL_LABEL_SET = 101  # METHODS: up to here every player owns every label
 _PLAYERS = 3  # of one view; by our first measurements
 _CHUNK_BYTES = 1 << 28  # of players' scores at a time in predict and predict_topk
 
@@ -458,11 +457,12 @@ class NeuralGameClassifier(LabelSetPredictor):
         one_view = len(inputs.names) == 1
         n_players = _PLAYERS if self.n_players is None and one_view else self.n_players
         views = player_views(inputs, n_players)
-        method = cast("Partition", self.partition)
-        if self.partition == "auto":
-            method = "all" if not one_view or labels.shape[1] <= _SMALL_LABEL_SET else "frequency"
         owners = partition_labels(
-            labels, len(views), method=method, tail_owners=self.tail_owners, seed=self.random_state
+            labels,
+            len(views),
+            method=chosen_partition(self.partition, labels.shape[1], alike=one_view),
+            tail_owners=self.tail_owners,
+            seed=self.random_state,
         )
         shared = one_view and self.shared_encoder
         self.encoder_views_ = views[:1] if shared else views

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from evenhand.multilabel.data import DataError, MultilabelData
+from evenhand.multilabel.readers._files import ending_of
 from evenhand.multilabel.readers.arff import read_arff
 from evenhand.multilabel.readers.images import ImageData, read_images
 from evenhand.multilabel.readers.npz import read_npz
@@ -110,7 +111,7 @@ def reader_of(path: str | os.PathLike[str]) -> Callable[..., MultilabelData]:
     >>> reader_of("train.csv.gz").__name__
     'read_table'
     """
-    ending = os.path.splitext(os.fspath(path).lower().removesuffix(".gz"))[1]
+    ending = ending_of(path)
     reader = _READERS.get(ending)
     if reader is None:
         raise DataError(f"{path}: no reader for the ending {ending!r}; there are {', '.join(_READERS)}")

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from typing import TypeAlias
 
 from evenhand.gzipped import open_bytes
-from evenhand.multilabel.data import DataError
+from evenhand.multilabel.data import DataError, check_unique
 
 PathLike: TypeAlias = str | os.PathLike[str]
 
@@ -19,6 +19,17 @@ MOST_UNNAMED = 1 << 24
 _BOM = b"\xef\xbb\xbf"
 _PACKED = (b"\x1f\x8b", b"x\x01", b"x\x9c", b"x\xda", b"\x28\xb5\x2f\xfd")  # gzip, zlib (three) and zstd
 _UTF16 = (b"\xff\xfe", b"\xfe\xff")
+
+
+def without_gz(path: PathLike) -> str:
+    """A path without the .gz of a gzipped file, in small letters or capitals."""
+    text = os.fspath(path)
+    return text[:-3] if text.lower().endswith(".gz") else text
+
+
+def ending_of(path: PathLike) -> str:
+    """What kind of file the name says it is, in small letters: the ending before a .gz."""
+    return os.path.splitext(without_gz(path))[1].lower()
 
 
 def blocks(path: PathLike, size: int = _BLOCK) -> Iterator[bytes]:
@@ -100,6 +111,7 @@ def names_from(names: PathLike | Sequence[str], expected: int | None = None) -> 
         found = tuple(names)
     if expected is not None and len(found) != expected:
         raise DataError(f"{source}: {len(found)} names for {expected} labels; give one name a label")
+    check_unique(found, source)
     return found
 
 

@@ -15,8 +15,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy import sparse
 
-from evenhand.multilabel.data import DataError, Features, MultilabelData
-from evenhand.multilabel.readers._files import PathLike, lines
+from evenhand.multilabel.data import DataError, Features, MultilabelData, check_unique
+from evenhand.multilabel.readers._files import PathLike, lines, without_gz
 
 _QUOTED_OR_BARE = re.compile(r"""\s*(?:'((?:[^'\\]|\\.)*)'|"((?:[^"\\]|\\.)*)"|([^\s'"]\S*))\s*""")
 _NUMERIC = ("numeric", "real", "integer")
@@ -52,9 +52,9 @@ def read_arff(path: PathLike, xml: PathLike | None = None) -> MultilabelData:
 
     Notes
     -----
-    Attributes may be numeric, or nominal with values that are numbers (MULAN's {0,1}); labels are 0 or
-    1. Names may be quoted, with backslash escapes. Sparse rows are `{index value, ...}`, counted from 0
-    over all columns. Comment lines (%) and blank lines are no rows.
+    Attributes may be numeric, or nominal with values that are numbers (MULAN's {0,1}) and the only
+    ones in the rows; labels are 0 or 1. Names may be quoted, with backslash escapes. Sparse rows are
+    `{index value, ...}`, counted from 0 over all columns. Comment lines (%) and blank lines are no rows.
 
     Examples
     --------
@@ -93,7 +93,7 @@ def read_arff(path: PathLike, xml: PathLike | None = None) -> MultilabelData:
 
 
 def _xml_beside(path: PathLike) -> Path:
-    stem = Path(Path(path).name.removesuffix(".gz")).stem
+    stem = Path(without_gz(path)).stem
     names = dict.fromkeys([f"{stem}.xml", f"{stem.removesuffix('-train').removesuffix('-test')}.xml"])
     for name in names:
         if (xml := Path(path).with_name(name)).exists():
@@ -114,6 +114,7 @@ def _label_names(xml: PathLike) -> tuple[str, ...]:
     names = tuple(e.get("name", "") for e in root.iter() if e.tag.rpartition("}")[2] == "label")
     if not names or not all(names):
         raise DataError(f'{xml}: names no label; it has to hold <label name="..."/> elements')
+    check_unique(names, xml)
     return names
 
 
@@ -181,6 +182,12 @@ def _read_rows(
         [a.values is not None and {float(v) for v in a.values} <= {0, 1} for a in attributes]
     )
     is_binary[labels] = True
+    declared = {
+        column: {float(value) for value in attribute.values}
+        for column, attribute in enumerate(attributes)
+        if attribute.values is not None
+    }
+    declared = {column: values for column, values in declared.items() if values != {0, 1}}
     sparse_rows: bool | None = None
     columns: list[npt.NDArray[np.int64]] = []
     values: list[npt.NDArray[np.float32]] = []
@@ -197,7 +204,7 @@ def _read_rows(
             raise DataError(f"{place}dense and sparse rows in one file; write all of one kind")
         at, texts = _split_row(place, line, len(attributes))
         columns.append(at)
-        values.append(_values(place, texts, at, attributes, is_binary))
+        values.append(_values(place, texts, at, attributes, is_binary, declared))
     if not values:
         raise DataError(f"{path}: no rows after @data")
     if not sparse_rows:
@@ -245,7 +252,9 @@ def _values(
     columns: npt.NDArray[np.int64],
     attributes: list[_Attribute],
     is_binary: npt.NDArray[np.bool_],
+    declared: dict[int, set[float]],
 ) -> npt.NDArray[np.float32]:
+    """Numbers; `declared` holds the values of nominal attributes other than {0,1}."""
     try:
         numbers = np.array(texts, dtype=np.float64)
     except ValueError:
@@ -253,11 +262,17 @@ def _values(
         numbers = np.array([float(text) if _is_number(text) else np.nan for text in texts])
     bad = ~(np.abs(numbers) <= np.finfo(np.float32).max)
     bad |= is_binary[columns] & (numbers != 0) & (numbers != 1)
+    outside = np.zeros_like(bad)
+    for at, column in enumerate(columns.tolist() if declared else ()):
+        outside[at] = column in declared and numbers[at] not in declared[column]
+    bad |= outside
     if bad.any():
         at = int(np.flatnonzero(bad)[0])
         name, text = attributes[columns[at]].name, texts[at].strip()
         if text == "?":
             raise DataError(f"{place}the value of attribute {name!r:.80} is missing (?); fill it in")
         wanted = "0 or 1" if is_binary[columns[at]] else "a finite number"
+        if outside[at]:
+            wanted = f"one of the declared {{{','.join(attributes[columns[at]].values or ()):.150}}}"
         raise DataError(f"{place}the value of attribute {name!r:.80} is {text!r:.80}, not {wanted}")
     return numbers.astype(np.float32)

@@ -12,10 +12,11 @@ from polars.exceptions import PanicException, PolarsError
 from scipy import sparse
 
 from evenhand.multilabel.data import DataError
-from evenhand.multilabel.readers._files import PathLike
-from evenhand.multilabel.readers.table import check_unpacked, read_table, read_tags
+from evenhand.multilabel.readers._files import PathLike, ending_of
+from evenhand.multilabel.readers.table import pieces, read_table, read_tags
 
 _TABLES = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
+_FILES = 256  # read at first
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,7 +81,7 @@ def read_images(
     (['a.png'], ('cat', 'sofa'))
     """
     table = _table_of(Path(path))
-    if table.suffix == ".parquet" and (files := _embedded(table, image)) is not None:
+    if ending_of(table) == ".parquet" and (files := _embedded(table, image)) is not None:
         Y, names = read_tags(table, tags=tags, separator=separator)
         return ImageData(files, Y, names, str(path))
     data = read_table(table, text=image, tags=tags, separator=separator)
@@ -114,10 +115,9 @@ def _embedded(table: Path, image: str) -> list[Any] | None:
             column, kind = column.struct.field("bytes"), pl.Binary()
         if kind != pl.Binary:
             return None
-        files = scan.select(column).collect().to_series()
     except (PolarsError, PanicException, OSError) as error:
         raise DataError(f"{table}: not a sound Parquet file ({error})") from error
+    files = pl.concat(pieces(table, scan.select(column), _FILES)).to_series()
     if (missing := files.is_null()).any():
         raise DataError(f"{table}: row {missing.arg_true()[0] + 1} has no image in the column {image!r}")
-    check_unpacked(table, int(files.bin.size().sum()))
     return files.to_list()

@@ -6,7 +6,7 @@ import csv
 import io
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, cast
 
 import numpy as np
@@ -17,10 +17,11 @@ from scipy import sparse
 
 from evenhand.gzipped import most_unpacked
 from evenhand.multilabel.data import DataError, MultilabelData
-from evenhand.multilabel.readers._files import PathLike, blocks, lines, solid_lines
+from evenhand.multilabel.readers._files import PathLike, blocks, ending_of, lines, solid_lines, without_gz
 from evenhand.strict_json import each_once
 
-_ROWS = 1 << 13  # read at a time
+_ROWS = 1 << 13  # read at a time, at most
+_SMALL_PIECE = 1 << 24  # bytes
 _PLACE_BYTES = 64  # that a text takes up beside its letters
 _MOST_NAMED = 20  # columns in a message
 _FAULTS = (PolarsError, PanicException)  # polars panics at some files, which is no Exception
@@ -91,14 +92,10 @@ def read_table(
         raise DataError("separator is empty; say what stands between the tags of a string")
     others = [name for name in dict.fromkeys([tags, id, group]) if name is not None]
     frame = _load(path, list(dict.fromkeys([*texts, *others])))
-    n_rows = int(_collect(path, frame.select(pl.len())).item())
-    if n_rows == 0:
-        raise DataError(f"{path}: the table has no rows")
-    check_unpacked(path, n_rows * _PLACE_BYTES)
+    n_rows = _n_rows(path, frame)
     for name in texts:
         _check_kind(path, name, frame.collect_schema()[name], "strings", _is_text)
-    table = _collect(path, frame.select(others))
-    check_unpacked(path, _text_bytes(table))
+    table = pl.concat(pieces(path, frame.select(others), _ROWS)) if others else pl.DataFrame()
     ids = range(n_rows) if id is None else _names(path, table[id])
     label_names: tuple[str, ...] = ()
     Y: sparse.csr_array[Any] = sparse.csr_array(np.empty((n_rows, 0), dtype=np.float32))
@@ -136,38 +133,62 @@ def read_tags(
     DataError
         As `read_table` does.
     """
-    table = _collect(path, _load(path, [tags]))
-    check_unpacked(path, _text_bytes(table))
+    table = pl.concat(pieces(path, _load(path, [tags]), _ROWS))
     return _labels(path, table[tags], separator)
 
 
 def _texts(path: PathLike, frame: pl.LazyFrame, columns: list[str], n_rows: int) -> npt.NDArray[Any]:
     """The text columns as str, read piece by piece: a Parquet file's texts never stand in memory twice."""
     texts = np.empty((n_rows, len(columns)), dtype=object)
-    filled = frame.select(pl.col(columns).cast(pl.String).fill_null(""))
-    held = 0
-    for start in range(0, n_rows, _ROWS):
-        piece = _collect(path, filled.slice(start, _ROWS))
-        held += _text_bytes(piece)
-        check_unpacked(path, held)
-        texts[start : start + _ROWS] = piece.rows()
+    start = 0
+    for piece in pieces(path, frame.select(pl.col(columns).cast(pl.String).fill_null("")), _ROWS):
+        texts[start : start + piece.height] = piece.rows()
+        start += piece.height
     return texts
 
 
-def _text_bytes(frame: pl.DataFrame) -> int:
-    """Bytes of all texts, and of the places that they are held in."""
+def pieces(path: PathLike, frame: pl.LazyFrame, step: int) -> Iterator[pl.DataFrame]:
+    """Some rows of a table at a time, for as long as they are within the bound for a file of its size.
+
+    So a Parquet file in which little stands for much is refused before all of it is in memory; other tables
+    hold no more than their size. `step` rows come first, and more at a time where they hold little: polars
+    walks over all that stands before a piece.
+    """
+    start, held, n_rows = 0, 0, _n_rows(path, frame)
+    while start < n_rows:
+        piece = _collect(path, frame.slice(start, step))
+        size = _held_bytes(piece)
+        held += size
+        _check_unpacked(path, held)
+        yield piece
+        start += step
+        if size < _SMALL_PIECE:
+            step = max(step, min(2 * step, _ROWS))
+
+
+def _n_rows(path: PathLike, frame: pl.LazyFrame) -> int:
+    n_rows = int(_collect(path, frame.select(pl.len())).item())
+    if n_rows == 0:
+        raise DataError(f"{path}: the table has no rows")
+    _check_unpacked(path, n_rows * _PLACE_BYTES)
+    return n_rows
+
+
+def _held_bytes(frame: pl.DataFrame) -> int:
+    """Bytes of all texts and files, and of the places that they are held in."""
     total = 0
     for column in frame:
         flat = column.explode() if isinstance(column.dtype, pl.List) else column
         total += _PLACE_BYTES * flat.len()
         if _is_text(flat.dtype):
             total += int(flat.cast(pl.String).str.len_bytes().sum())
+        elif flat.dtype == pl.Binary:
+            total += int(flat.bin.size().sum())
     return total
 
 
-def check_unpacked(path: PathLike, n_bytes: int) -> None:
-    """Refuse a Parquet file in which little stands for much; other tables hold no more than their size."""
-    if os.fspath(path).lower().endswith(".parquet") and n_bytes > (most := most_unpacked(path)):
+def _check_unpacked(path: PathLike, n_bytes: int) -> None:
+    if ending_of(path) == ".parquet" and n_bytes > (most := most_unpacked(path)):
         raise DataError(
             f"{path}: unpacks to more than {most:,} bytes, the bound for a file of its size; if you trust it,"
             " write it as .jsonl"
@@ -175,13 +196,12 @@ def check_unpacked(path: PathLike, n_bytes: int) -> None:
 
 
 def _load(path: PathLike, columns: list[str]) -> pl.LazyFrame:
-    plain = os.fspath(path).removesuffix(".gz").lower()
-    ending = os.path.splitext(plain)[1]
+    ending = ending_of(path)
     if ending in _DELIMITERS:
         return _load_csv(path, columns, _DELIMITERS[ending]).lazy()
     if ending in (".jsonl", ".ndjson"):
         return _load_json_lines(path, columns).lazy()
-    if ending == ".parquet" and plain == os.fspath(path).lower():
+    if ending == ".parquet" and without_gz(path) == os.fspath(path):
         return _load_parquet(path, columns)
     raise DataError(f"{path}: not a table; its name has to end in .csv, .tsv, .jsonl, .ndjson or .parquet")
 
