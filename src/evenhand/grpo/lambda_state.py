@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
+from evenhand.files import replace_file
 from evenhand.grpo.look_ahead import LookAhead
 from evenhand.grpo.preference import LearnablePreference
 
@@ -43,8 +41,8 @@ def write_state(preference: LearnablePreference, folder: str | Path) -> None:
     >>> resumed.value
     tensor(0.5000)
     """
-    with _replacing(Path(folder, STATE_FILE)) as unfinished:
-        unfinished.write_text(json.dumps(preference.state_dict()), encoding="utf-8")
+    text = json.dumps(preference.state_dict())
+    replace_file(Path(folder, STATE_FILE), lambda path: path.write_text(text, encoding="utf-8"))
 
 
 def read_state(preference: LearnablePreference, folder: str | Path, *, mend: str) -> None:
@@ -89,8 +87,8 @@ def write_last_update(look_ahead: LookAhead, folder: str | Path) -> None:
     OSError, SafetensorError
         The file cannot be written.
     """
-    with _replacing(Path(folder, UPDATE_FILE)) as unfinished:
-        save_file({name: slope.contiguous() for name, slope in look_ahead.state_dict().items()}, unfinished)
+    slopes = {name: slope.contiguous() for name, slope in look_ahead.state_dict().items()}
+    replace_file(Path(folder, UPDATE_FILE), lambda path: save_file(slopes, path))
 
 
 def read_last_update(look_ahead: LookAhead, folder: str | Path, *, mend: str) -> None:
@@ -118,14 +116,3 @@ def read_last_update(look_ahead: LookAhead, folder: str | Path, *, mend: str) ->
         look_ahead.load_state_dict(load_file(path))
     except (ValueError, SafetensorError) as error:
         raise ValueError(f"{path}: {error}") from error
-
-
-@contextmanager
-def _replacing(path: Path) -> Iterator[Path]:
-    """Where to write a file that takes its place when it is complete; nothing is left of one that is not."""
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        yield unfinished
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
