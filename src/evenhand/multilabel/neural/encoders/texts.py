@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from evenhand.multilabel.neural.encoders.base import Encoder, Tensors, checked, needed
 from evenhand.multilabel.neural.inputs import Column
 from evenhand.multilabel.options import check_whole
+
+_USUAL_LENGTH = 128
 
 
 @dataclass(frozen=True)
@@ -24,23 +28,25 @@ class PretrainedText:
     ----------
     model : str
         A folder, or the name of a model that is in the local cache; nothing is fetched, and no pickle read.
-    max_length : int
-        Tokens of a text that are read.
+    max_length : int, optional
+        Tokens of a text that are read, no more than the model and its tokenizer allow. None: 128, or as many
+        as these allow.
     """
 
     model: str
-    max_length: int = 128
+    max_length: int | None = None
 
     def build(self, column: Column) -> Encoder:
         """See `Recipe`."""
-        check_whole("max_length", self.max_length, 1)
+        if self.max_length is not None:
+            check_whole("max_length", self.max_length, 1)
         transformers = needed("transformers", "text")
         try:
             tokenizer = transformers.AutoTokenizer.from_pretrained(self.model, local_files_only=True)
             model = transformers.AutoModel.from_pretrained(
                 self.model, local_files_only=True, use_safetensors=True
             )
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RuntimeError, SafetensorError) as error:
             raise ValueError(
                 f"{self.model!r} is no text encoder that is on this machine ({error}); give a folder that"
                 " transformers' save_pretrained wrote"
@@ -49,11 +55,16 @@ class PretrainedText:
             raise ValueError(f"{self.model!r} has no fast tokenizer (tokenizer.json); choose another model")
         if tokenizer.pad_token is None:
             raise ValueError(f"{self.model!r} has no padding token; set one in its tokenizer's configuration")
+        positions = getattr(model.config, "max_position_embeddings", None) or math.inf
+        longest = min(positions, tokenizer.model_max_length)
+        limit = min(_USUAL_LENGTH, longest) if self.max_length is None else self.max_length
+        if limit > longest:
+            raise ValueError(f"max_length is {limit}, but {self.model!r} reads no more than {longest}")
         options = {
             "config": json.loads(model.config.to_json_string(use_diff=False)),
             "tokenizer": tokenizer.backend_tokenizer.to_str(),
             "padding": [tokenizer.pad_token_id, tokenizer.pad_token],
-            "max_length": self.max_length,
+            "max_length": limit,
         }
         return checked(TextEncoder(**options, model=model.float()), column)
 
