@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from importlib import import_module
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, TypeVar
 
 from torch import Tensor, nn
 
@@ -34,6 +34,9 @@ class Encoder(nn.Module, ABC):
         """What its class needs to build the same module with other weights, for JSON."""
 
 
+_Kind = TypeVar("_Kind", bound=Encoder)
+
+
 class Recipe(Protocol):
     """How to build an encoder for a column."""
 
@@ -47,7 +50,7 @@ class Recipe(Protocol):
         """
 
 
-def checked(encoder: Encoder, column: Column) -> Encoder:
+def checked(encoder: _Kind, column: Column) -> _Kind:
     """The encoder, if it reads what the column holds.
 
     Raises
