@@ -94,7 +94,7 @@ CSV = "text,tags\n" + "".join(f"word{n % 3} text,tag{n % 2}\n" for n in range(6)
         ("a.csv", CSV, ("--seed", "-1"), r"random_state must be a whole number of at least 0"),
         ("a.csv", CSV, ("--seed", 2**32), r"random_state must be .* at most 4294967295"),
         ("a.csv", CSV, ("--jobs", "0"), r"n_jobs must be a whole number, -1 for all cores"),
-        ("a.csv", CSV, ("--method", "neural", "--jobs", "0"), r"n_jobs must be a whole number, -1 for all"),
+        ("a.csv", CSV, ("--method", "neural", "--jobs", "0"), r"jobs must be a whole number, -1 for all"),
         ("a.csv", CSV, ("--method", "trees", "--rounds", "1"), r"label trees have no rounds"),
         ("a.csv", CSV, ("--method", "trees", "--decoder", "macro_f1"), r"decoder is 'macro_f1'; choose one"),
         ("a.txt", b"1 2 2\n5 1:1\n", (), r"a\.txt:2: label id 5 is too large; the highest allowed is 1"),
