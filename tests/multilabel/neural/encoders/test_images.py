@@ -63,7 +63,8 @@ class Model(nn.Module):
             setattr(self, name, size)
 
     def forward(self, pixels):
-        assert pixels.shape[2] == 16, "Input height doesn't match model (16)"
+        if pixels.shape[2] != 16:
+            raise AssertionError("Input height doesn't match model (16)")
         return self.layers(pixels)
 
 
