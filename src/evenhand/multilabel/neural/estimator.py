@@ -17,7 +17,7 @@ from evenhand.multilabel.game import Curiosity, Payoff, Rules, Space
 from evenhand.multilabel.neural.ascent import Update
 from evenhand.multilabel.neural.encoders import Encoder, Recipe, default_recipe
 from evenhand.multilabel.neural.evaluation import Examples, Metric, fused, player_logits
-from evenhand.multilabel.neural.inputs import Inputs, holds_features
+from evenhand.multilabel.neural.inputs import Inputs, Kind, holds_features
 from evenhand.multilabel.neural.losses import LossName
 from evenhand.multilabel.neural.network import TeamNetwork
 from evenhand.multilabel.neural.processes import processes
@@ -505,7 +505,8 @@ class NeuralGameClassifier(LabelSetPredictor):
         if reset:
             if len(inputs) < 2:
                 raise ValueError("X has one instance; at least two are needed")
-            self.views_, self.kinds_ = inputs.widths, inputs.kinds
+            self.views_ = inputs.widths
+            self.kinds_: dict[str, Kind] = inputs.kinds
             self.n_features_in_ = sum(self.views_.values())
         elif inputs.widths != self.views_ or inputs.kinds != self.kinds_:
             raise ValueError(
