@@ -16,17 +16,16 @@ from pathlib import Path
 
 import numpy as np
 
+from evenhand.experiments.compare import Judged, judge
 from evenhand.experiments.grid import Cell
 from evenhand.experiments.page import Block, Points, Section, Text
+from evenhand.experiments.plots import plot_intervals
 from evenhand.experiments.report import (
-    Judged,
     Results,
     curves_of,
     differences_table,
     facts,
     figures_table,
-    judge,
-    plot_intervals,
     verdicts,
 )
 from evenhand.experiments.runs import Run

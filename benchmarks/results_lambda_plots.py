@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from evenhand.experiments.page import Plot
-from evenhand.experiments.report import Floats, Results, plot_lines
+from evenhand.experiments.plots import Floats, plot_lines
+from evenhand.experiments.report import Results
 from evenhand.experiments.runs import Run
 
 AT_EQUAL_TOKENS = "accuracy at equal tokens"

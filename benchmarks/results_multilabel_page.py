@@ -9,22 +9,17 @@ from operator import itemgetter
 
 import numpy as np
 
+from evenhand.experiments.compare import Judged, judge, show_difference, verdict
 from evenhand.experiments.page import Block, Grid, Plot, Points, Section, Text
+from evenhand.experiments.plots import Floats, plot_intervals, plot_lines
 from evenhand.experiments.report import (
     ALONG_TENTHS,
     TENTHS,
-    Floats,
-    Judged,
     Results,
     by_tenths,
     curves_of,
     facts,
     figures_table,
-    judge,
-    plot_intervals,
-    plot_lines,
-    show_difference,
-    verdict,
 )
 from evenhand.experiments.runs import Run
 from results_ablations import ABLATIONS, BASES, Ablation, base_of, variant

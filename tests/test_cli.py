@@ -301,6 +301,15 @@ def test_neural_players_from_training_to_answers(folder, tmp_path, request, how)
     assert "labels owned" in shown
 
 
+@pytest.mark.parametrize(("jobs", "threads"), [(2, [2]), (-1, [])])
+def test_neural_players_take_as_many_threads_as_they_are_given(folder, tmp_path, monkeypatch, jobs, threads):
+    taken = []
+    monkeypatch.setattr("torch.set_num_threads", taken.append)
+    options = ("--method", "neural", "--epochs", 1, "--jobs", jobs)
+    run("train", folder / "train.txt", "--out", tmp_path / "m", *options)
+    assert taken == threads
+
+
 def test_neural_players_read_features_too(folder, tmp_path):
     run("train", folder / "train.txt", "--out", tmp_path / "m", "--method", "neural", "--epochs", 2)
     run("evaluate", tmp_path / "m", folder / "test.txt")

@@ -459,6 +459,21 @@ def at(state, path):
         ("epoch", "progress", {"best_epoch": 10**9}, "the best epoch is 1000000000 of 1"),
         ("epoch", "progress", {"epoch": "0"}, "'epoch' should be of type int"),
         ("epoch", "progress", {"history": {}}, "'history' should be of type list"),
+        ("epoch", "progress", {"history": []}, "the history has 0 records of 1 epochs"),
+        ("epoch", "progress", {"history": [5]}, "record 0 of the history: the field 'epoch' is missing"),
+        ("epoch", "progress", {"history": [{"epoch": 3}]}, "record 0 of the history: it is of epoch 3"),
+        (
+            "epoch",
+            "progress",
+            {"history": [{"epoch": 0}]},
+            "record 0 of the history: the field 'map' is missing.*; delete .* to start anew",
+        ),
+        (
+            "epoch",
+            "progress",
+            {"history": [{"epoch": 0, "map": "high"}]},
+            "'map' should be of type float or int or NoneType, but is 'high'",
+        ),
         ("epoch", ".", {"rng": {"cpu": [1, 2]}}, "belongs nowhere"),
     ],
 )

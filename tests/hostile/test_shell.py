@@ -99,6 +99,12 @@ CSV = "text,tags\n" + "".join(f"word{n % 3} text,tag{n % 2}\n" for n in range(6)
         ("a.csv", CSV, ("--method", "trees", "--folds", "2"), r"label trees have no --folds; leave it out"),
         ("a.csv", CSV, ("--method", "neural", "--folds", "2"), r"neural players have no --folds; leave it"),
         ("a.csv", CSV, ("--method", "neural", "--seed", "-1"), r"error: --seed must be a whole number"),
+        (
+            "a.csv",
+            CSV,
+            ("--method", "neural", "--jobs", "0"),
+            r"error: --jobs must be a whole number, -1 for all",
+        ),
         ("a.csv", CSV, ("--method", "trees", "--decoder", "macro_f1"), r"decoder is 'macro_f1'; choose one"),
         ("a.txt", b"1 2 2\n5 1:1\n", (), r"a\.txt:2: label id 5 is too large; the highest allowed is 1"),
         ("a.txt", b"1 2 2147483647\n0 1:1\n", (), r"a\.txt:1: 2147483647 labels; more than 16,777,216"),

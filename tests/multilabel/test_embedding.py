@@ -5,6 +5,7 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -138,10 +139,25 @@ def test_a_damaged_cache_is_told_with_the_file_and_the_mend(embedder, damage):
 
 def test_batches_hold_texts_of_one_length_and_every_text_once():
     lengths = np.random.default_rng(0).integers(0, 40, 3000)
-    batches = list(_batches(lengths))
+    batches = list(_batches(lengths, 640))
     assert all(len(set(lengths[batch])) == 1 for batch in batches)
     assert sorted(np.concatenate(batches)) == np.flatnonzero(lengths).tolist()
-    assert max(len(batch) * lengths[batch[0]] for batch in batches) <= embedding._TOKENS_A_BATCH
+    assert max(len(batch) * lengths[batch[0]] for batch in batches) <= 640
+
+
+@pytest.mark.parametrize(("device", "most"), [("cpu", 640), ("cuda", 32_768)])
+def test_batches_are_of_a_size_for_the_device(monkeypatch, device, most):
+    tokens = []
+
+    def pooled(model, batch):
+        tokens.append(len(batch) * len(batch[0]))
+        return np.zeros((len(batch), 4), np.float32)
+
+    monkeypatch.setattr(embedding, "_pooled", pooled)
+    model = SimpleNamespace(device=torch.device(device), config=SimpleNamespace(hidden_size=4))
+    tokenizer = lambda texts, **_: {"input_ids": [[1] * 16 for _ in texts]}  # noqa: E731
+    embedding._encode(["a"] * 5000, tokenizer, model, 16, lambda more: None)
+    assert max(tokens) == most
 
 
 def test_nothing_is_fetched(tiny_bert, embedder, monkeypatch):
@@ -159,6 +175,7 @@ def test_nothing_is_fetched(tiny_bert, embedder, monkeypatch):
         ({"model": "json"}, "neither a folder nor an installed package"),
         ({"max_tokens": 2}, "max_tokens must be None or a whole number of at least 3, not 2"),
         ({"max_tokens": 65}, "max_tokens is 65, but the model reads no more than 64"),
+        ({"device": "gpu"}, "device is 'gpu', which torch cannot use here .*; give 'cpu', or 'cuda'"),
     ],
 )
 def test_options_are_checked(embedder, options, message):
@@ -177,6 +194,66 @@ def test_the_length_is_what_sentence_transformers_says(tiny_bert, tmp_path):
     (place / "sentence_bert_config.json").write_text(json.dumps({"max_seq_length": 4}))
     rows = TextEmbedder(str(place), cache=False).transform(["music player for the web", "music player"])
     assert np.array_equal(rows[0], rows[1])
+
+
+def change(file, **fields):
+    known = json.loads(file.read_text()) if file.exists() else {}
+    file.write_text(json.dumps({name: one for name, one in (known | fields).items() if one is not None}))
+
+
+def test_the_length_is_no_more_than_the_tokenizer_allows(tiny_bert, tmp_path):
+    place = tmp_path / "model"
+    shutil.copytree(tiny_bert, place)
+    change(place / "tokenizer_config.json", model_max_length=4)
+    embedder = TextEmbedder(str(place), cache=False)
+    rows = embedder.transform(["music player for the web", "music player"])
+    assert np.array_equal(rows[0], rows[1])
+    with pytest.raises(ValueError, match="max_tokens is 5, but the model reads no more than 4"):
+        embedder.set_params(max_tokens=5).fit(TEXTS)
+
+
+def test_a_width_of_another_name_is_found(tiny_bert, tmp_path):
+    place = tmp_path / "model"
+    shutil.copytree(tiny_bert, place)
+    config = transformers.DistilBertConfig(
+        vocab_size=18, dim=12, n_layers=1, n_heads=2, hidden_dim=16, max_position_embeddings=64
+    )
+    transformers.DistilBertModel(config).save_pretrained(place)
+    assert "hidden_size" not in json.loads((place / "config.json").read_text())
+    rows = TextEmbedder(str(place), cache=False).fit_transform(TEXTS)
+    assert rows.shape == (90, 12)
+    np.testing.assert_allclose(rows, padded(place, TEXTS), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda m: (m / "config.json").write_text("{"), r"config\.json is no sound JSON .*copy the model"),
+        (lambda m: (m / "config.json").write_bytes(b"\xff"), r"config\.json is no sound JSON"),
+        (lambda m: (m / "config.json").write_text("[" * 100_000), r"config\.json is no sound JSON"),
+        (lambda m: (m / "config.json").write_text("[]"), r"config\.json holds no JSON object"),
+        (lambda m: (m / "tokenizer_config.json").write_text(""), r"tokenizer_config\.json is no sound JSON"),
+        (
+            lambda m: (m / "sentence_bert_config.json").write_text("x"),
+            r"sentence_bert_config\.json is no sound",
+        ),
+        (lambda m: change(m / "config.json", hidden_size="16"), r"hidden_size must be a number .* not '16'"),
+        (lambda m: change(m / "config.json", hidden_size=None), r"config\.json has none of hidden_size, dim"),
+        (lambda m: change(m / "config.json", max_position_embeddings=0), r"max_position_embeddings must be"),
+        (
+            lambda m: change(m / "config.json", max_position_embeddings=None),
+            r"how many tokens .*set max_tokens",
+        ),
+        (lambda m: (m / "model.safetensors").unlink(), r"model holds no text encoder that can be loaded"),
+        (lambda m: (m / "model.safetensors").write_bytes(b"1"), r"model holds no text encoder"),
+    ],
+)
+def test_a_damaged_folder_is_told_with_the_file_and_the_mend(tiny_bert, tmp_path, damage, message):
+    place = tmp_path / "model"
+    shutil.copytree(tiny_bert, place)
+    damage(place)
+    with pytest.raises(ValueError, match=message):
+        TextEmbedder(str(place), cache=False).fit_transform(TEXTS)
 
 
 def test_what_is_no_text_is_told_with_its_place(embedder):

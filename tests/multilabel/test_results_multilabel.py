@@ -129,6 +129,14 @@ def test_the_best_configuration_of_the_tuning_is_played(played):
         assert [line["configuration"] for line in run.records() if "configuration" in line] == [best]
 
 
+def test_a_budget_of_two_tries_every_value_of_a_neural_method():
+    for name, method in neural_methods(1).items():
+        for option in method.tried[0]:
+            values, first = ([one[option] for one in part] for part in (method.tried, method.tried[:2]))
+            assert {*values} == {*first}, (name, option)
+        assert len({tuple(one.items()) for one in method.tried}) == 4
+
+
 def test_what_was_tuned_by_others_values_is_tuned_anew(tmp_path):
     cell = next(cell for cell in results_multilabel.cells("tiny", GIVEN) if cell.method == GAME)
     place = tmp_path / "made-up-small" / "game"

@@ -1,15 +1,19 @@
-"""Comparisons over seeds: differences that are paired by seed, their intervals and their tests."""
+"""Comparisons over seeds: paired differences, their intervals and tests, and what these allow to say."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
 _ROUNDING = 1e-9  # relative; differences that are closer are equal
+_LEVEL = 0.05
+
+_Name = TypeVar("_Name", bound=Hashable)
 
 
 def paired_interval(
@@ -207,6 +211,102 @@ def holm(p_values: Sequence[float]) -> list[float]:
     corrected = np.empty_like(given)
     corrected[order] = np.maximum.accumulate(steps)
     return [float(p) for p in corrected]
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A comparison among all those that are looked at together.
+
+    Parameters
+    ----------
+    found : Comparison
+    p : float
+        After Holm's correction over them all.
+    n_all : int
+        How many they are.
+    """
+
+    found: Comparison
+    p: float
+    n_all: int
+
+    @property
+    def sign(self) -> int:
+        """1 or -1 where the interval lies on one side of 0, else 0."""
+        return int(self.found.low > 0) - int(self.found.high < 0)
+
+    @property
+    def sure(self) -> bool:
+        """Whether it is told from 0 after Holm's correction."""
+        return self.p < _LEVEL
+
+
+def judge(found: Mapping[_Name, Comparison]) -> dict[_Name, Judged]:
+    """Comparisons that are looked at together, with Holm's correction over them all.
+
+    Parameters
+    ----------
+    found : mapping
+        By whatever tells them apart.
+
+    Returns
+    -------
+    dict
+    """
+    corrected = holm([one.p for one in found.values()])
+    return {key: Judged(one, p, len(found)) for (key, one), p in zip(found.items(), corrected, strict=True)}
+
+
+def verdict(judged: Sequence[Judged]) -> str:
+    """What the comparisons of two methods by one figure allow to say, one or more data sets together.
+
+    Parameters
+    ----------
+    judged : sequence of Judged
+        At least one; one a data set.
+
+    Returns
+    -------
+    str
+    """
+    signs = [one.sign for one in judged]
+    sure = [one.sign for one in judged if one.sure]
+    mean = float(np.mean([one.found.mean for one in judged]))
+    n, n_all = len(judged), judged[0].n_all
+    if not any(signs):
+        where = "" if n == 1 else f" on all of {n} data sets"
+        return f"{mean:+.2f} in the mean; the interval holds 0{where}: nothing is shown."
+    if n == 1:
+        side, holds = ("above" if signs[0] > 0 else "below"), ("" if sure else " not")
+        return f"{mean:+.2f}, {side} by the 95 % interval, and{holds} after Holm's correction over {n_all}."
+    return (
+        f"{mean:+.2f} in the mean; above on {signs.count(1)} and below on {signs.count(-1)} of {n} data sets"
+        f" by the 95 % interval, on {sure.count(1)} and {sure.count(-1)} after Holm's correction over all"
+        f" {n_all} comparisons."
+    )
+
+
+def show_spread(values: Sequence[float], decimals: int = 2) -> str:
+    """Mean ± standard deviation as text.
+
+    Examples
+    --------
+    >>> show_spread([1.0, 2.0, 3.0]), show_spread([0.5], decimals=4), show_spread([])
+    ('2.00 ± 1.00', '0.5000', '–')
+    """
+    if not values:
+        return "–"
+    mean = f"{np.mean(values):.{decimals}f}"
+    return mean if len(values) == 1 else f"{mean} ± {np.std(values, ddof=1):.{decimals}f}"
+
+
+def show_difference(judged: Judged | None) -> str:
+    """Mean and interval as text, with the marks that `report.differences_table` explains; a dash for None."""
+    if judged is None:
+        return "–"
+    found = judged.found
+    mark = " **" if judged.sure else " *" if judged.sign else ""
+    return f"{found.mean:+.2f} [{found.low:+.2f}, {found.high:+.2f}]{mark}"
 
 
 def _checked(differences: npt.ArrayLike) -> npt.NDArray[np.float64]:

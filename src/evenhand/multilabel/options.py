@@ -112,3 +112,22 @@ def check_folder_name(name: str, value: Any) -> None:
     """
     if value is not None and not (isinstance(value, str) and value):
         raise ValueError(f"{name} must be the name of a folder, or None, not {value!r}")
+
+
+def check_device(value: Any) -> None:
+    """Refuse a device that torch does not know, or that this machine does not have.
+
+    Raises
+    ------
+    ValueError
+    """
+    import torch  # the other options are checked without it
+
+    try:
+        torch.empty(0, device=value)
+    except Exception as error:  # each kind of device has errors of its own
+        reason = str(error).partition("\n")[0]
+        raise ValueError(
+            f"device is {value!r}, which torch cannot use here ({reason}); give 'cpu', or 'cuda', 'cuda:1' or"
+            " 'mps' where the machine has one"
+        ) from error

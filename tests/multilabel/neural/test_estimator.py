@@ -232,10 +232,15 @@ def test_scikit_learns_tools_take_it():
         ({"batch_size": 1.5}, "batch_size must be a whole number of at least 1"),
         ({"checkpoint_steps": 0}, "checkpoint_steps must be a whole number of at least 1"),
         ({"checkpoint": ""}, "checkpoint must be the name of a folder"),
+        ({"device": "gpu"}, "device is 'gpu', which torch cannot use here .*; give 'cpu'"),
+        ({"device": "cuda:999"}, "device is 'cuda:999', which torch cannot use here"),
         ({"n_players": 0}, "n_players must be a whole number of at least 1"),
         ({"encoders": nn.Linear(3, 3)}, r"the encoder of view 'all' is Linear; give a recipe"),
         ({"encoders": {"words": SparseBag()}}, "encoders names the view 'words', but the views are all"),
-        ({"encoders": DenseLayers()}, "DenseEncoder reads dense, but the view holds sparse"),
+        (
+            {"encoders": DenseLayers()},
+            "the encoder of view 'all': DenseEncoder reads dense, but the view holds sparse",
+        ),
     ],
 )
 def test_wrong_options_are_named(options, message):
@@ -270,6 +275,11 @@ def test_other_features_than_in_training_are_refused(model):
         ValueError, match=r"X has the views \{'all': 0\} \(texts\), but the model was trained on"
     ):
         model.predict(["a text"])
+    seer = make(CNN, epochs=1).fit(PICTURES, Y)
+    with pytest.raises(ValueError, match=r"X has the views .* \(dense\), but the model was .* \(images\)"):
+        seer.predict(DENSE)
+    with pytest.raises(ValueError, match=r"X has the views \{'pictures': 0\} \(images\)"):
+        seer.predict({"pictures": PICTURES})
 
 
 def test_a_recipe_is_not_changed_by_training():

@@ -11,6 +11,8 @@ from evenhand.multilabel.views import Views
 
 PICTURES = np.random.default_rng(0).integers(0, 256, (3, 5, 4, 3), dtype=np.uint8)
 MATRIX = np.arange(6.0).reshape(3, 2)
+STACK = PICTURES / 255
+STACK[1, 4, 3, 2] = np.nan
 
 
 @pytest.mark.parametrize(
@@ -37,6 +39,15 @@ def test_what_a_user_may_pass(X, kinds):
     assert Inputs.of(inputs) is inputs
 
 
+def test_files_may_be_given_as_an_array(tmp_path):
+    image = pytest.importorskip("PIL.Image", reason="Pillow is not installed (evenhand[images])")
+    paths = [tmp_path / f"{row}.png" for row in range(3)]
+    for path, picture in zip(paths, PICTURES, strict=True):
+        image.fromarray(picture).save(path)
+    one, other = (Inputs.of(given).columns["all"] for given in (paths, np.array(paths)))
+    assert (one.kind, one.digest()) == (other.kind, other.digest())
+
+
 def test_text_columns_are_joined_and_rows_chosen_in_order():
     inputs = Inputs.of([["a", "b"], [None, "c"]])
     assert inputs.columns["all"].rows == ["a b", " c"]
@@ -56,6 +67,13 @@ def test_text_columns_are_joined_and_rows_chosen_in_order():
         (list(PICTURES.astype(np.int64)), "row 0 is int64; an image holds uint8"),
         ([Path("/nowhere/a.png")], "row 0: there is no image file /nowhere/a.png"),
         (np.full((2, 2), np.nan), "view 'all' is NaN in row 0, column 0"),
+        (STACK, "view 'all', row 1 holds NaN; mend it or leave the row out"),
+        (list(STACK), "view 'all', row 1 holds NaN"),
+        (PICTURES / 127, r"view 'all', row 0 holds floats outside"),
+        (PICTURES[..., :2], r"view 'all', row 0 has shape \(5, 4, 2\)"),
+        ({"t": ["a", 3]}, "view 't': row 1, text column 0 is 3, not a text"),
+        ({1: ["a", "b"]}, "the name of a view must be a text that is not empty, not 1"),
+        ({"": PICTURES}, "the name of a view must be a text that is not empty, not ''"),
     ],
 )
 def test_what_is_no_input_is_refused(X, message):

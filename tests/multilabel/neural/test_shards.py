@@ -150,15 +150,15 @@ def test_heads_of_another_moment_are_refused(tmp_path):
         network.heads[player] = DealtHead(network.heads[player], 0)
     optimizer = torch.optim.AdamW(network.parameters())
     saved = NeuralCheckpoint(tmp_path / "kept", {"release": "0", "settings": {}, "data": {}})
-    saved.write(network, optimizer, Progress(1, 2, 0.0, 0.0, [], {}, -1), random_states())
-    assert saved.read(network, optimizer)[0].step == 2
+    saved.write(network, optimizer, Progress(0, 2, 0.0, 0.0, [], {}, -1), random_states(small.CPU))
+    assert saved.read(network, optimizer, "map")[0].step == 2
     (file,) = (tmp_path / "kept").glob("heads-0-*/heads.json")
     file.write_text(file.read_text().replace('"step": 2', '"step": 3'))
-    with pytest.raises(FolderError, match="are of epoch 1, step 3, but the training is at epoch 1, step 2"):
-        saved.read(network, optimizer)
+    with pytest.raises(FolderError, match="are of epoch 0, step 3, but the training is at epoch 0, step 2"):
+        saved.read(network, optimizer, "map")
     shutil.rmtree(file.parent)
     with pytest.raises(FolderError, match="heads-0-1"):
-        saved.read(network, optimizer)
+        saved.read(network, optimizer, "map")
 
 
 LONG_TAIL = make_long_tail(200, 15, 80, seed=0)

@@ -1,5 +1,6 @@
 import json
 import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 import small_game as small
 from small_game import KilledError, same
 
-from evenhand.multilabel.neural.checkpoint import module_arrays
+from evenhand.multilabel.neural.checkpoint import module_arrays, random_states, set_random_states
 from evenhand.multilabel.neural.encoders import SparseBag
 from evenhand.multilabel.neural.inputs import Inputs
 from evenhand.multilabel.neural.network import TeamNetwork
@@ -118,6 +119,42 @@ def test_a_checkpoint_by_minutes(tmp_path):
         small.play(small.make_network(), options, checkpoint=tmp_path / "kept", on_step=kill)
     kept = json.loads((tmp_path / "kept" / "latest" / "training.json").read_text())["state"]["progress"]
     assert (kept["epoch"], kept["step"]) == (1, 2)
+
+
+@pytest.mark.parametrize("there", [torch.device("cpu"), torch.device("cuda")], ids=str)
+def test_a_checkpoint_of_another_kind_of_device_is_taken_up_with_a_warning(tmp_path, monkeypatch, there):
+    here = torch.device("cuda" if there.type == "cpu" else "cpu")
+    monkeypatch.setattr(torch.cuda, "get_rng_state", lambda device: torch.zeros(16, dtype=torch.uint8))
+    monkeypatch.setattr(torch.cuda, "set_rng_state", lambda *a: pytest.fail("there is no such state"))
+    kept, before = random_states(there), torch.get_rng_state()
+    torch.rand(1)
+    with pytest.warns(UserWarning, match="was written on a device of another kind; the training goes on"):
+        set_random_states(kept, here)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_a_gpus_random_state_is_kept_with_the_processors(monkeypatch):
+    taken, state = [], torch.arange(16, dtype=torch.uint8)
+    monkeypatch.setattr(torch.cuda, "get_rng_state", lambda device: state)
+    monkeypatch.setattr(torch.cuda, "set_rng_state", lambda value, device: taken.append((value, device)))
+    second = torch.device("cuda:1")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        set_random_states(random_states(second), second)
+    ((value, device),) = taken
+    assert torch.equal(value, state)
+    assert device == second
+
+
+def test_the_log_is_replaced_at_one_stroke_and_nothing_is_left_beside_it(tmp_path):
+    log = tmp_path / "log.jsonl"
+
+    def look(epoch, step, value):
+        assert sorted(tmp_path.iterdir()) == ([log] if epoch else [])
+
+    small.play(small.make_network(), small.settings(epochs=2), log=log, on_step=look)
+    with pytest.raises(OSError, match=r"none/log\.jsonl"):
+        small.play(small.make_network(), small.settings(epochs=1), log=tmp_path / "none" / "log.jsonl")
 
 
 def test_a_checkpoint_of_another_training_is_refused(tmp_path):

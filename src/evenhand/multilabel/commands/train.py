@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
+from joblib import effective_n_jobs
 
 from evenhand.multilabel.commands.shared import read_data, reading_note, show_rounds
 from evenhand.multilabel.data import MultilabelData
@@ -20,6 +22,7 @@ from evenhand.multilabel.model_io import Model, save_model
 from evenhand.multilabel.neural.encoders import PretrainedText
 from evenhand.multilabel.neural.estimator import NeuralGameClassifier
 from evenhand.multilabel.neural.processes import processes
+from evenhand.multilabel.options import check_n_jobs
 from evenhand.multilabel.splitting import group_split
 from evenhand.multilabel.text_views import TextViews
 from evenhand.multilabel.views import Views
@@ -167,10 +170,12 @@ def fit_model(
 def _neural_classifier(
     options: Mapping[str, Any], neural: Mapping[str, Any], partial: Path
 ) -> NeuralGameClassifier:
-    """Neural players by the options of the shell, checked."""
+    """Neural players by the options of the shell, checked; torch is given its threads."""
     if strange := [name for name in _NOT_NEURAL if name in options]:
         raise ValueError(f"neural players have no {_option(strange[0])}; leave it out, or give --method game")
-    given = {name: value for name, value in options.items() if name != "n_jobs"}
+    given = dict(options)
+    n_jobs = given.pop("n_jobs", -1)
+    check_n_jobs(n_jobs)
     if neural["epochs"] is not None:
         given["epochs"] = neural["epochs"]
     if neural["encoder"] is not None:
@@ -179,6 +184,8 @@ def _neural_classifier(
     classifier = NeuralGameClassifier(**given, checkpoint=str(partial), verbose=True)
     classifier.check_options()
     processes()  # says what is missing before the data are read
+    if n_jobs != -1:  # else torch takes as many threads as it sees fit
+        torch.set_num_threads(effective_n_jobs(n_jobs))
     return classifier
 
 

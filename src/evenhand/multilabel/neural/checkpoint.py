@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -103,7 +104,7 @@ class NeuralCheckpoint(ResumableFolder):
         process.wait_for_everyone()
 
     def read(
-        self, network: torch.nn.Module, optimizer: torch.optim.Optimizer
+        self, network: torch.nn.Module, optimizer: torch.optim.Optimizer, monitor: str
     ) -> tuple[Progress, Arrays] | None:
         """Take up the state; None where there is none yet.
 
@@ -112,6 +113,8 @@ class NeuralCheckpoint(ResumableFolder):
         network : Module
         optimizer : Optimizer
             Both are given the state that was kept.
+        monitor : str
+            The figure that every record must have.
 
         Returns
         -------
@@ -129,7 +132,7 @@ class NeuralCheckpoint(ResumableFolder):
         state = read_folder(place, _KIND)
         try:
             arrays, slots = entry(state, "network", dict), entry(state, "optimizer", dict)
-            progress = _progress(entry(state, "progress", dict))
+            progress = _progress(entry(state, "progress", dict), monitor)
             self._turn = entry(state, "turn", int)
             if dealt_parameters(network):
                 own = self._read_heads(progress)
@@ -176,7 +179,7 @@ def _slots(state: dict[str, Any], optimizer: torch.optim.Optimizer) -> dict[int,
     return slots
 
 
-def _progress(state: dict[str, Any]) -> Progress:
+def _progress(state: dict[str, Any], monitor: str) -> Progress:
     types = {"epoch": int, "step": int, "potential_sum": float, "seconds": float, "history": list}
     progress = Progress(
         **{name: entry(state, name, kind) for name, kind in types.items()},
@@ -185,7 +188,22 @@ def _progress(state: dict[str, Any]) -> Progress:
     )
     if not -1 <= progress.best_epoch < max(1, len(progress.history)):
         raise FolderError(f"the best epoch is {progress.best_epoch} of {len(progress.history)}")
+    _check_history(progress, monitor)
     return progress
+
+
+def _check_history(progress: Progress, monitor: str) -> None:
+    if len(progress.history) != progress.epoch:
+        raise FolderError(
+            f"the history has {len(progress.history)} records of {progress.epoch} epochs; the file is damaged"
+        )
+    for number, one in enumerate(progress.history):
+        try:
+            if entry(one, "epoch", int) != number:
+                raise FolderError(f"it is of epoch {one['epoch']}; the file is damaged")
+            entry(one, monitor, float, int, type(None))
+        except FolderError as error:
+            raise FolderError(f"record {number} of the history: {error}") from error
 
 
 def module_arrays(module: torch.nn.Module) -> Arrays:
@@ -221,21 +239,21 @@ def load_arrays(module: torch.nn.Module, arrays: dict[str, Any]) -> None:
         there.copy_(torch.from_numpy(np.array(found)))
 
 
-def random_states() -> Arrays:
-    """The states of torch's generators on all processes, one row a process."""
-    state = processes()
+def random_states(device: torch.device) -> Arrays:
+    """The states of torch's generators that a training on `device` draws from, one row a process."""
     own = {"cpu": torch.get_rng_state()}
-    if state.device.type == "cuda":
-        own["cuda"] = torch.cuda.get_rng_state(state.device)
+    if device.type == "cuda":
+        own["cuda"] = torch.cuda.get_rng_state(device)
     return {name: _rows_of_all(value) for name, value in own.items()}
 
 
-def set_random_states(states: Arrays) -> None:
-    """Take up what `random_states` gave.
+def set_random_states(states: Arrays, device: torch.device) -> None:
+    """Take up what `random_states` gave; with a warning where that was on a device of another kind.
 
     Parameters
     ----------
     states : dict of str to ndarray of int32, shape (processes, bytes)
+    device : torch.device
 
     Raises
     ------
@@ -244,8 +262,15 @@ def set_random_states(states: Arrays) -> None:
     """
     state = processes()
     setters: dict[str, Callable[[Tensor], None]] = {"cpu": torch.set_rng_state}
-    if state.device.type == "cuda":
-        setters["cuda"] = lambda value: torch.cuda.set_rng_state(value, state.device)
+    if device.type == "cuda":
+        setters["cuda"] = lambda value: torch.cuda.set_rng_state(value, device)
+    if ("cuda" in states) != ("cuda" in setters):
+        setters.pop("cuda", None)
+        warnings.warn(
+            "the checkpoint was written on a device of another kind; the training goes on from it, but draws"
+            " other random numbers than it would have drawn there",
+            stacklevel=2,
+        )
     for name, setter in setters.items():
         rows = array_entry(states, name, ["int32"], (state.num_processes, None))
         try:

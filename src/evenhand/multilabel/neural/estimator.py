@@ -17,7 +17,7 @@ from evenhand.multilabel.game import Curiosity, Payoff, Rules, Space
 from evenhand.multilabel.neural.ascent import Update
 from evenhand.multilabel.neural.encoders import Encoder, Recipe, default_recipe
 from evenhand.multilabel.neural.evaluation import Examples, Metric, fused, player_logits
-from evenhand.multilabel.neural.inputs import Inputs, holds_features
+from evenhand.multilabel.neural.inputs import Inputs, Kind, holds_features
 from evenhand.multilabel.neural.losses import LossName
 from evenhand.multilabel.neural.network import TeamNetwork
 from evenhand.multilabel.neural.processes import processes
@@ -25,6 +25,7 @@ from evenhand.multilabel.neural.schedule import Schedule
 from evenhand.multilabel.neural.training import Settings, train
 from evenhand.multilabel.options import (
     check_choice,
+    check_device,
     check_folder_name,
     check_n_players,
     check_number,
@@ -116,7 +117,7 @@ class NeuralGameClassifier(LabelSetPredictor):
         The largest (n, L) array that `decision_function` and `predict_proba` may return.
     checkpoint : str, optional
         A folder that keeps the state of training. A `fit` that was interrupted takes up from there with the
-        same results to the bit; one with other data or options is refused.
+        same results to the bit on a device of the same kind; one with other data or options is refused.
     checkpoint_steps : int, optional
         Keep the state after every so many steps.
     checkpoint_minutes : float, optional
@@ -381,6 +382,8 @@ class NeuralGameClassifier(LabelSetPredictor):
         check_seed(self.random_state)
         check_n_players(self.n_players)
         check_folder_name("checkpoint", self.checkpoint)
+        if self.device is not None:
+            check_device(self.device)
 
     def _parts(
         self, inputs: Inputs, y: Any, sample_weight: Any, given: tuple[Any, Any] | None
@@ -486,7 +489,10 @@ class NeuralGameClassifier(LabelSetPredictor):
                 f"the encoder of view {view!r} is {type(recipe).__name__}; give a recipe, such as SparseBag()"
                 " or, for a torch module, OwnEncoder(module, dim)"
             )
-        return recipe.build(column)
+        try:
+            return recipe.build(column)
+        except ValueError as error:
+            raise ValueError(f"the encoder of view {view!r}: {error}") from error
 
     def _fitted_inputs(self, X: Any) -> Inputs:
         check_is_fitted(self)
@@ -494,11 +500,13 @@ class NeuralGameClassifier(LabelSetPredictor):
 
     def _as_inputs(self, X: Any, *, reset: bool) -> Inputs:
         """X, checked; numbers are also checked by scikit-learn, which keeps feature names."""
-        inputs = Inputs.of(as_views(self, X, reset=reset) if holds_features(X) else X)
+        is_numbers = holds_features(X) and (reset or {*self.kinds_.values()} <= {"sparse", "dense"})
+        inputs = Inputs.of(as_views(self, X, reset=reset) if is_numbers else X)
         if reset:
             if len(inputs) < 2:
                 raise ValueError("X has one instance; at least two are needed")
-            self.views_, self.kinds_ = inputs.widths, inputs.kinds
+            self.views_ = inputs.widths
+            self.kinds_: dict[str, Kind] = inputs.kinds
             self.n_features_in_ = sum(self.views_.values())
         elif inputs.widths != self.views_ or inputs.kinds != self.kinds_:
             raise ValueError(

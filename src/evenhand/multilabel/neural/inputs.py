@@ -79,10 +79,13 @@ class Inputs:
     Raises
     ------
     ValueError
-        If there is no column or their lengths differ.
+        If there is no column, a name is not a text or empty, or lengths differ.
     """
 
     def __init__(self, columns: Mapping[str, Column]) -> None:
+        for name in columns:
+            if not isinstance(name, str) or not name:
+                raise ValueError(f"the name of a view must be a text that is not empty, not {name!r}")
         self.columns = dict(columns)
         lengths = {name: len(column) for name, column in self.columns.items()}
         if len(set(lengths.values())) != 1 or not all(lengths.values()):
@@ -189,11 +192,13 @@ def _as_column(X: Any, name: str) -> Column:
         raise ValueError(f"view {name!r} is one text or file, not a list of them; put it in a list")
     kind = _kind(X)
     if kind == "images":
-        if isinstance(X, np.ndarray):
-            _check_picture(X[0], f"view {name!r}")
-        return Column("images", X if isinstance(X, np.ndarray) else _as_images(X, name))
+        _check_images(X, name)
+        return Column("images", X if getattr(X, "ndim", 1) == 4 else list(X))
     if kind == "texts":
-        return Column("texts", [" ".join(row) for row in as_texts(X)])
+        try:
+            return Column("texts", [" ".join(row) for row in as_texts(X)])
+        except ValueError as error:
+            raise ValueError(f"view {name!r}: {error}") from error
     return _of_block(Views({name: X}).blocks[name])
 
 
@@ -205,9 +210,8 @@ def _is_pillow(image: Any) -> bool:
     return hasattr(image, "convert") and hasattr(image, "getbands")
 
 
-def _as_images(X: Any, name: str) -> list[Any]:
-    images = list(X)
-    for row, image in enumerate(images):
+def _check_images(X: Any, name: str) -> None:
+    for row, image in enumerate(X):
         place = f"view {name!r}, row {row}"
         if isinstance(image, np.ndarray):
             _check_picture(image, place)
@@ -216,7 +220,6 @@ def _as_images(X: Any, name: str) -> list[Any]:
                 raise ValueError(f"{place}: there is no image file {image}")
         elif not isinstance(image, bytes) and not _is_pillow(image):
             raise ValueError(f"{place} is {type(image).__name__}, not an image: give a Path or an array")
-    return images
 
 
 def _check_picture(image: npt.NDArray[Any], place: str) -> None:
@@ -225,6 +228,8 @@ def _check_picture(image: npt.NDArray[Any], place: str) -> None:
     if image.dtype != np.uint8 and image.dtype.kind != "f":
         raise ValueError(f"{place} is {image.dtype}; an image holds uint8 from 0 to 255 or floats in [0, 1]")
     if image.dtype.kind == "f" and not (image.min() >= 0 and image.max() <= 1):  # NaN fails too
+        if np.isnan(image).any():
+            raise ValueError(f"{place} holds NaN; mend it or leave the row out")
         raise ValueError(f"{place} holds floats outside [0, 1]; scale them")
 
 

@@ -7,7 +7,6 @@ processes, so that the global batch alone decides what is learned.
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -20,6 +19,7 @@ import torch
 from torch import Tensor
 
 from evenhand import __version__
+from evenhand.files import replacing
 from evenhand.multilabel import game
 from evenhand.multilabel.neural.ascent import Ascent, ControlObjective, GameObjective, Objective, Part, Update
 from evenhand.multilabel.neural.checkpoint import (
@@ -127,7 +127,7 @@ def train(
         None: Accelerate's choice.
     checkpoint : Path, optional
         A folder that keeps the state. A training of the same data and settings takes up from it, with the
-        same results to the bit on the same number of processes.
+        same results to the bit on the same number of processes and devices of the same kind.
     log : Path, optional
         A file that is given the records as JSON lines, one an epoch.
     on_step : callable, optional
@@ -249,9 +249,11 @@ class _Run:
     def play(self) -> list[dict[str, Any]]:
         """All epochs that are left."""
         torch.manual_seed(self.settings.seed + self.process.process_index)  # dropout differs by process
-        if self.saved is not None and (found := self.saved.read(self.network, self.optimizer)):
+        if self.saved is not None and (
+            found := self.saved.read(self.network, self.optimizer, self.settings.monitor)
+        ):
             self.progress, states = found
-            set_random_states(states)
+            set_random_states(states, self.device)
             self.started -= self.progress.seconds
         settings, steps = self.settings, self.settings.epochs * self.n_batches
         self.rates = scheduler(
@@ -342,14 +344,8 @@ class _Run:
             progress.best, progress.best_epoch = module_arrays(self.network), progress.epoch
         progress.epoch, progress.step, progress.potential_sum = progress.epoch + 1, 0, 0.0
         if self.log is not None and self.process.is_main_process:
-            self._write_log(self.log)
-
-    def _write_log(self, log: Path) -> None:
-        """All records so far, so that a training that is taken up writes the same file; at one stroke."""
-        beside = log.with_name(f".{log.name}.tmp")
-        lines = [json.dumps(one) + "\n" for one in self.progress.history]
-        beside.write_text("".join(lines), encoding="utf-8")
-        os.replace(beside, log)
+            with replacing(self.log) as file:  # all so far, as a training that is taken up writes them too
+                file.writelines(json.dumps(one) + "\n" for one in progress.history)
 
     def _is_best(self) -> bool:
         """Whether the last record beats all before it, in the eyes of the first process."""
@@ -376,7 +372,7 @@ class _Run:
         if self.saved is None or not due:
             return
         self.progress.seconds = time.perf_counter() - self.started
-        self.saved.write(self.network, self.optimizer, self.progress, random_states())
+        self.saved.write(self.network, self.optimizer, self.progress, random_states(self.device))
         self.written = time.perf_counter()
 
 
