@@ -5,6 +5,7 @@ Accelerate is imported where something is trained: a model is read and used with
 
 from __future__ import annotations
 
+import atexit
 import os
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
@@ -37,7 +38,12 @@ def processes() -> PartialState:
         ) from error
     launched = "LOCAL_RANK" in os.environ
     on_cpu = parse_flag_from_env("ACCELERATE_USE_CPU") or (launched and not torch.cuda.is_available())
-    return PartialState(cpu=on_cpu)
+    is_joined = torch.distributed.is_available() and torch.distributed.is_initialized()
+    state = PartialState(cpu=on_cpu)
+    if state.num_processes > 1 and not is_joined:
+        # Who joins the others leaves them: gloo's threads that still run at the end may abort the process.
+        atexit.register(state.destroy_process_group)
+    return state
 
 
 def sum_over_processes(tensors: Sequence[Tensor]) -> None:
