@@ -1,3 +1,7 @@
+import subprocess
+import sys
+import time
+
 import pytest
 
 from evenhand.experiments.grid import Cell, play_grid
@@ -53,3 +57,27 @@ def test_a_sign_tells_folders_apart(tmp_path):
     play_grid(
         [Cell("a+1", "coins", 0, {"bias": 0.5}), Cell("a-1", "coins", 0, {"bias": 0.5})], tossing(), tmp_path
     )
+
+
+LEFT_OVER = """
+import pathlib, sys, time
+from evenhand.experiments.grid import Cell, play_grid
+
+def slow(run):
+    run.log({"step": 0})
+    time.sleep(1)
+    return {"heads": 7.0}
+
+play_grid([Cell("a", "coins", 0)], slow, pathlib.Path(sys.argv[1]))
+"""
+
+
+def test_a_cell_that_another_process_is_still_at_is_not_played_beside_it(tmp_path):
+    """As by a worker of a grid that was killed and started again."""
+    with subprocess.Popen([sys.executable, "-c", LEFT_OVER, str(tmp_path)]) as left_over:
+        while not list(tmp_path.rglob("metrics.jsonl")):
+            assert left_over.poll() is None
+            time.sleep(0.02)
+        (run,) = play_grid([Cell("a", "coins", 0)], forbidden, tmp_path)
+    assert run.figures == {"heads": 7.0}
+    assert len(list(run.records())) == 1

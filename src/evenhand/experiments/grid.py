@@ -108,7 +108,9 @@ def play_grid(cells: Sequence[Cell], work: Work, out: Path, *, n_jobs: int = 1) 
 
 def _play(run: Run, work: Work) -> tuple[Path, str | None]:
     try:
-        run.finish(work(run))
+        with run.alone():
+            if run.figures is None:
+                run.finish(work(run))
     except Exception:  # the other cells go on
         return run.folder, traceback.format_exc()
     return run.folder, None

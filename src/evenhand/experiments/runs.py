@@ -7,6 +7,7 @@ over.
 
 from __future__ import annotations
 
+import fcntl
 import json
 import math
 import os
@@ -14,6 +15,7 @@ import platform
 import re
 import subprocess
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -202,6 +204,16 @@ class Run:
             raise RunError(f"{self.folder / _METRICS} has {len(kept)} records, not {n}")
         with replacing(self.folder / _METRICS) as file:
             file.writelines(_json(record) + "\n" for record in kept)
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Wait until no other process is at this run; a kill ends a process's turn too.
+
+        A grid that is killed leaves processes that go on until their cell is finished.
+        """
+        with (self.folder / _CONFIG).open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
 
     def finish(self, figures: Mapping[str, float]) -> None:
         """Note what the run came to.
