@@ -86,9 +86,14 @@ _MAIN = (
     *("OvR LinearSVC", "OvR logistic"),
     *(NEURAL_GAME, "neural, β = 0", NEURAL_ENSEMBLE, "neural, positive weight"),
 )
-# One fit of the game on tags takes 150 s of a processor and 2.6 GB, so these are fewer, with a budget of 2.
-_ON_TAGS = (GAME, ENSEMBLE, "one player", "OvR LinearSVC", "pecos", "omikuji (Bonsai)")
-_TAGS_BUDGET = 2
+# One fit of the game takes 45 s of a processor on delicious and 150 s on tags, so methods are fewer there.
+_LARGE = ("delicious", TAGS)
+_ON_LARGE = (
+    *(GAME, ENSEMBLE, "one player", "OvR LinearSVC", "pecos", "omikuji (Bonsai)"),
+    *(NEURAL_GAME, "neural, β = 0", "neural, ρ ≡ 1", NEURAL_ENSEMBLE, "neural, one player"),
+    "neural, positive weight",
+)
+_BUDGET_ON_LARGE = 2
 SIZES = {
     "full": Size(("made up", *MULAN, TAGS), 5, 4, 30, None, ("made up", "yeast", "enron"), {}),
     "quick": Size(
@@ -167,8 +172,9 @@ def expected_seconds(cells: Sequence[Cell]) -> float:
 def _compared(name: str, size: Size, given: argparse.Namespace) -> Iterator[Cell]:
     """Seed by seed, so that two processes seldom tune the same method."""
     methods = _methods(name, size.epochs, given.peers)
-    budget = _TAGS_BUDGET if name == TAGS else size.budget
-    wanted = _ON_TAGS if name == TAGS else size.methods
+    large = name in _LARGE
+    budget = _BUDGET_ON_LARGE if large else size.budget
+    wanted = _ON_LARGE if large else size.methods
     for seed in range(size.seeds):
         for method, one in methods.items():
             if wanted is None or method in wanted:

@@ -121,8 +121,8 @@ _RULES = (
     "Linear methods and peers learn calibration and thresholds from three folds, neural ones from a"
     " held-out fifth of the training part. All have the same decoders: micro, one threshold that is best"
     " for micro-F1, and macro_f1, the label sets of the highest expected macro-F1. Every method was tried"
-    " with equally many configurations on a split of its own (two on Debian's tags), chosen by mAP plus the"
-    " bottom half's F1 (macro_f1).",
+    " with equally many configurations on a split of its own (two on delicious and Debian's tags), chosen"
+    " by mAP plus the bottom half's F1 (macro_f1).",
     "Rare labels: up to 101 labels, the 30 % with the fewest training positives, else those with 1 to 10."
     " The head: the 30 % with the most, else those with more than 100. All figures are of the test part, in"
     " per cent. A seed draws folds, held-out rows, weights, and the views of linear players: of texts"
