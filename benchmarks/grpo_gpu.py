@@ -31,7 +31,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -189,7 +189,8 @@ class Settings:
 
     @staticmethod
     def _read(place: str, size: int) -> Any:
-        return TaskSource(place, kind="gsm8k", size=size, seed=0, chat=True).read()
+        kind: Literal["plain", "gsm8k"] = "plain" if place.startswith(PROCEDURAL) else "gsm8k"
+        return TaskSource(place, kind=kind, chat=True).read(size)
 
 
 def go_on(run: Run, settings: Settings, start: float, deadline: Deadline) -> None:

@@ -154,6 +154,7 @@ def test_train_takes_a_reward_by_its_path(folder, tmp_path, monkeypatch):
         ),
         (("--config", "no-such.yaml"), "no-such.yaml"),
         (("--reward_funcs", "accuracy", "--tasks_levels", "3"), "give the kind math"),
+        (("--reward_funcs", "accuracy", "--tasks_size", "3"), "a size is of problems that reasoning-gym"),
     ],
 )
 def test_train_says_what_to_mend(folder, tmp_path, options, message):
@@ -176,6 +177,7 @@ def test_train_says_what_to_mend(folder, tmp_path, options, message):
         (("--tasks_kind", "gsm8k", "--dataset_streaming"), "leave out its streaming"),
         (("--tasks_kind", "math"), "row 1 of the data set's split 'train': no field 'problem'"),
         (("--tasks_levels", "3"), "give the kind math"),
+        (("--tasks_prompt", "question"), "the problem's field is named for plain files only"),
     ],
 )
 def test_train_says_what_to_mend_in_a_data_set(folder, tmp_path, options, message):
@@ -369,6 +371,7 @@ def test_a_server_that_fails_costs_the_batch_in_hand(server, sets, tmp_path):
         ("gsm8k", ("--concurrency", 0), "--concurrency is 0"),
         ("gsm8k", ("--instruction", "system", "--no-chat"), "--instruction system needs messages"),
         ("gsm8k", ("--k", "2"), "from 1 to the 1 answers a problem"),
+        ("gsm8k", ("--kind", "math"), "--kind is not for public sets, which have their own; leave it out"),
     ],
 )
 def test_evaluate_says_what_to_mend_of_public_sets(server, sets, tmp_path, tasks, options, message):
@@ -401,6 +404,8 @@ def test_public_sets_need_their_folder(folder, tmp_path):
         (("--k", "x"), "--k is 'x'"),
         (("--prompt", "question"), "no field 'question'"),
         (("--instruction", "system"), "--instruction is for the public sets (gsm8k, math500, "),
+        (("--size", 5), "a size is of problems that reasoning-gym makes; leave it out"),
+        (("--kind", "math", "--answer", "gold"), "the answer's field is named for plain files only"),
         (("--chat",), "model has no chat template, and problems are asked by messages"),
         (("--data-dir", "."), "--data-dir is for the public sets (gsm8k, math500, "),
         (("--out", "no-such-folder/out.jsonl"), "no folder no-such-folder"),

@@ -145,7 +145,9 @@ def evaluate(
     ] = "plain",
     prompt: Annotated[str, typer.Option(metavar="FIELD", help="Problem, in plain files.")] = "prompt",
     answer: Annotated[str, typer.Option(metavar="FIELD", help="Its answer, in plain files.")] = "answer",
-    size: Annotated[int, typer.Option(help="How many problems reasoning-gym makes.")] = 200,
+    size: Annotated[
+        int | None, typer.Option(help="How many problems reasoning-gym makes. (default: 200)")
+    ] = None,
 ) -> None:
     """Sample answers of MODEL to TASKS: pass@k, avg@k and maj@k with intervals over problems.
 

@@ -28,6 +28,7 @@ from evenhand.terminal import progress_bar, say, tell
 
 _PAPER = "paper"  # all of MATH_SETS
 _FILE_SAMPLES = 8
+_MADE_UP = 200  # problems
 _FILE_DECODING = Decoding(temperature=1.0, top_p=1.0, max_new_tokens=1024)
 _BATCH_SIZES: dict[BackendName, int] = {"transformers": 64, "vllm": 512, "server": 256}
 _SEED_STEP = 1_000_003  # far apart, so that samples of one seed are not those of the next
@@ -213,6 +214,8 @@ def evaluate_model(
         _check_unheeded(source.place, data_dir, asking.instruction)
         sets = [_from_source(source, sampling)]
     else:
+        if given := source.given():
+            raise ValueError(f"--{given[0]} is not for public sets, which have their own; leave it out")
         sets, missing = _from_folder(names, data_dir, sampling, asking)
     check_counts(ks, max(one.samples for one in sets))
     size = sampling.batch_size or _BATCH_SIZES[asking.backend]
@@ -314,7 +317,7 @@ def _check_unheeded(place: str, data_dir: Path | None, instruction: Form) -> Non
 
 
 def _from_source(source: TaskSource, sampling: Sampling) -> ProblemSet:
-    tasks = source.read()
+    tasks = source.read(_MADE_UP)
     if "procedural" not in tasks.column_names:
         check_tasks(tasks, source.place)
     name = source.place

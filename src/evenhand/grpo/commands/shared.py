@@ -8,6 +8,14 @@ from typing import Any, Literal
 PROCEDURAL = "reasoning_gym:"
 """How the place of problems that are made up begins; their task's name follows."""
 
+_UNHEEDED = {
+    "size": "a size is of problems that reasoning-gym makes; leave it out",
+    "kind": "a kind is of problems in files and data sets; leave it out",
+    "levels": "levels are of problems in MATH's form; give the kind math, or leave them out",
+    "prompt": "the problem's field is named for plain files only; leave it out",
+    "answer": "the answer's field is named for plain files only; leave it out",
+}
+
 
 def check_tasks(tasks: Any, place: str) -> None:
     """Refuse problems whose answers nothing can be compared with.
@@ -40,14 +48,16 @@ class TaskSource:
     Parameters
     ----------
     place : str
-        A file, or reasoning_gym:NAME.
+        A file, or reasoning_gym:NAME; empty for data sets that are handed over.
     kind : {"plain", "gsm8k", "math"}
         Whose form a file has.
     prompt, answer : str
         Fields of a plain file.
     levels : tuple of int, optional
         Of MATH's problems, those to take.
-    size, seed : int
+    size : int, optional
+        How many problems are made up.
+    seed : int
         Of made-up problems.
     chat : bool
         Ask as a user's message.
@@ -55,7 +65,7 @@ class TaskSource:
     Raises
     ------
     ValueError
-        If there are levels of what is not MATH.
+        If something is given that problems of this place and kind do not have.
     """
 
     place: str
@@ -63,21 +73,42 @@ class TaskSource:
     prompt: str = "prompt"
     answer: str = "answer"
     levels: tuple[int, ...] | None = None
-    size: int = 1000
+    size: int | None = None
     seed: int = 0
     chat: bool = False
 
     def __post_init__(self) -> None:
-        if self.levels is not None and (self.kind != "math" or self.place.startswith(PROCEDURAL)):
-            raise ValueError("levels are of problems in MATH's form; give the kind math, or leave them out")
+        is_made_up = self.place.startswith(PROCEDURAL)
+        is_plain_file = self.place != "" and self.kind == "plain" and not is_made_up
+        heeded = {
+            "size": is_made_up,
+            "kind": not is_made_up,
+            "levels": self.kind == "math" and not is_made_up,
+            "prompt": is_plain_file,
+            "answer": is_plain_file,
+        }
+        for name in self.given():
+            if not heeded[name]:
+                raise ValueError(_UNHEEDED[name])
 
-    def read(self) -> Any:
-        """The data set, with columns `prompt`, `answer` and `problem_id`."""
+    def given(self) -> list[str]:
+        """What was said of the problems beside their place."""
+        return [name for name in _UNHEEDED if getattr(self, name) != getattr(TaskSource, name)]
+
+    def read(self, usual_size: int) -> Any:
+        """The data set, with columns `prompt`, `answer` and `problem_id`.
+
+        Parameters
+        ----------
+        usual_size : int
+            How many problems are made up where nobody said it.
+        """
         from evenhand.grpo.tasks import procedural_tasks
 
         if self.place.startswith(PROCEDURAL):
             name = self.place.removeprefix(PROCEDURAL)
-            return procedural_tasks(name, size=self.size, seed=self.seed, conversational=self.chat)
+            size = usual_size if self.size is None else self.size
+            return procedural_tasks(name, size=size, seed=self.seed, conversational=self.chat)
         return self.read_rows(self.place)
 
     def read_rows(self, source: Any) -> Any:

@@ -26,6 +26,7 @@ from evenhand.grpo.config import LambdaGRPOConfig
 from evenhand.grpo.rewards import REWARDS, checked, overlong_punishment
 from evenhand.grpo.trainer import LambdaGRPOTrainer
 
+_MADE_UP = 1000  # problems
 _OVERLONG = overlong_punishment.__name__
 _THEIRS: dict[str, Callable[[], Any]] = {
     "accuracy_reward": lambda: accuracy_reward,
@@ -56,7 +57,9 @@ class ScriptArguments(GRPOScriptArguments):  # type: ignore[misc]
     )
     tasks_prompt: str = field(default="prompt", metadata={"help": "Field of the problem, in plain files."})
     tasks_answer: str = field(default="answer", metadata={"help": "Field of the answer, in plain files."})
-    tasks_size: int = field(default=1000, metadata={"help": "How many problems reasoning-gym makes."})
+    tasks_size: int | None = field(
+        default=None, metadata={"help": f"How many problems reasoning-gym makes; {_MADE_UP} if not given."}
+    )
     tasks_chat: bool = field(
         default=False,
         metadata={"help": "Ask in the model's chat template; a plain data set is asked as it is."},
@@ -215,7 +218,7 @@ def _load(script: Any, config: Any, mixture: Any) -> Any:
     if script.tasks is not None:
         if config.eval_strategy != "no":
             raise ValueError("--tasks has no evaluation part; leave out --eval_strategy")
-        return {script.dataset_train_split: source.read()}
+        return {script.dataset_train_split: source.read(_MADE_UP)}
     if mixture.datasets:
         data = get_dataset(mixture)
     elif script.dataset_name is None:
