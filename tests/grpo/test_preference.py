@@ -148,6 +148,7 @@ def test_a_state_that_does_not_fit_is_refused(change: dict[str, Any], message: s
         ({"pull": math.inf}, "pull is inf"),
         ({"learning_rate": math.inf}, "learning_rate is inf"),
         ({"bounds": (-math.inf, 1.0)}, "bounds is"),
+        ({"bounds": (-1.0, 0.0, 1.0)}, "bounds is"),
         ({"bounds": ("-1", "1")}, "bounds is"),
         ({"bounds": (1.0, -1.0)}, "bounds is"),
     ],

@@ -1,12 +1,11 @@
 """What `LambdaGRPOTrainer` can be asked for, and which options cannot go together."""
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from trl import GRPOConfig, GRPOTrainer
 
-from evenhand.grpo.preference import is_finite_number
+from evenhand.grpo.preference import is_finite_number, is_finite_pair
 
 FORMS = ("lambda", "power")
 """Weights that have a λ."""
@@ -193,12 +192,7 @@ class LambdaGRPOConfig(GRPOConfig):
             if not is_finite_number(getattr(self, name)):
                 raise ValueError(f"{name} ({getattr(self, name)!r}) must be a finite number.")
         bounds = self.lambda_bounds
-        if not (
-            isinstance(bounds, Sequence)
-            and len(bounds) == 2
-            and all(map(is_finite_number, bounds))
-            and bounds[0] < bounds[1]
-        ):
+        if not (is_finite_pair(bounds) and bounds[0] < bounds[1]):
             raise ValueError(
                 f"lambda_bounds ({bounds!r}) must be two finite numbers, the lower one first, like -3 3."
             )

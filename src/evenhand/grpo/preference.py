@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from numbers import Real
 from typing import Any, get_args
 
@@ -69,14 +69,13 @@ class LearnablePreference:
     ) -> None:
         if form not in get_args(Form):
             raise ValueError(f"form is {form!r}; choose one of {', '.join(get_args(Form))}")
-        low, high = bounds
-        if not (is_finite_number(low) and is_finite_number(high) and low <= high):
+        if not (is_finite_pair(bounds) and bounds[0] <= bounds[1]):
             raise ValueError(f"bounds is {bounds}; give two finite numbers, the lower first")
         for name, number in (("learning_rate", learning_rate), ("pull", pull)):
             if not (is_finite_number(number) and number >= 0):
                 raise ValueError(f"{name} is {number}; give a finite number ≥ 0")
         self.form = form
-        self.bounds = (float(low), float(high))
+        self.bounds = (float(bounds[0]), float(bounds[1]))
         self.learning_rate = learning_rate
         self.pull = pull
         self.over_processes = over_processes
@@ -201,6 +200,17 @@ def is_finite_number(value: object) -> bool:
     """
     most = sys.float_info.max
     return isinstance(value, Real) and not isinstance(value, bool) and value <= most and not value < -most
+
+
+def is_finite_pair(value: object) -> bool:
+    """Whether an option is two finite numbers in a row, as bounds are; text is none.
+
+    Examples
+    --------
+    >>> [is_finite_pair(value) for value in ([-3, 3], (0.0, 1), [1], "35", [0, float("inf")])]
+    [True, True, False, False, False]
+    """
+    return isinstance(value, Sequence) and len(value) == 2 and all(map(is_finite_number, value))
 
 
 def _sum_over_processes(number: Tensor) -> Tensor:

@@ -47,7 +47,7 @@ from evenhand.grpo.diagnostics import (
     weight_figures,
 )
 from evenhand.grpo.lambda_state import read_state, write_state
-from evenhand.grpo.preference import LearnablePreference, is_finite_number
+from evenhand.grpo.preference import LearnablePreference, is_finite_number, is_finite_pair
 
 logger = logging.getLogger(__name__)
 
@@ -490,12 +490,7 @@ def _as(kind: type, name: str, value: Any) -> Any:
     """A value of YAML as an option's type."""
     if kind is float and is_finite_number(value):
         return float(value)
-    if (
-        kind is tuple
-        and isinstance(value, Sequence)
-        and len(value) == 2
-        and all(map(is_finite_number, value))
-    ):
+    if kind is tuple and is_finite_pair(value):
         return float(value[0]), float(value[1])
     if kind in (bool, str) and isinstance(value, kind):
         return value
