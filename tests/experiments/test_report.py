@@ -112,7 +112,9 @@ def test_one_data_set_is_spoken_of_as_one(runs, tmp_path):
         ("rules", "the interval holds 0: nothing is shown."),
     ):
         write_report(find_runs(runs / name), tmp_path / "p.html", title="T", baseline="ensemble")
-        assert said in (tmp_path / "p.md").read_text()
+        markdown = (tmp_path / "p.md").read_text()
+        assert said in markdown
+        assert "10 runs: 2 methods, 1 data set, 5 seeds (0, 1, 2, 3, 4)." in markdown
 
 
 def test_two_runs_for_one_place_in_the_tables_are_refused(tmp_path):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Sized
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -205,13 +205,17 @@ def facts(results: Results, unfinished: int = 0) -> list[str]:
     """
     seeds = sorted({run.seed for run in results.runs})
     told = [
-        f"{len(results.runs)} runs: {len(results.methods)} methods, {len(results.data)} data sets,"
-        f" {len(seeds)} seeds ({', '.join(map(str, seeds))})."
+        f"{_counted(results.runs, 'run')}: {_counted(results.methods, 'method')},"
+        f" {_counted(results.data, 'data set')}, {_counted(seeds, 'seed')} ({', '.join(map(str, seeds))})."
     ]
     if unfinished:
         told.append(f"Not finished, and left out: {unfinished}.")
     made = dict.fromkeys(", ".join(f"{k} {v}" for k, v in run.made_by.items()) for run in results.runs)
     return [*told, *(f"Made by: {one}." for one in made)]
+
+
+def _counted(found: Sized, thing: str) -> str:
+    return f"{len(found)} {thing}{'' if len(found) == 1 else 's'}"
 
 
 def figures_table(results: Results, data: str, figures: Sequence[str]) -> Grid:

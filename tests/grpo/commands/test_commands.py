@@ -389,6 +389,13 @@ def test_a_back_end_that_is_not_there_leaves_no_file(folder, tmp_path, monkeypat
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("option", ["--concurrency", "--timeout"])
+def test_options_of_a_server_are_refused_without_one(folder, tmp_path, option):
+    output = evaluate(folder, option, 4, "--out", tmp_path / "out.jsonl", code=2).output
+    assert f"{option} is for requests to a server" in " ".join(output.split())
+    assert not list(tmp_path.iterdir())
+
+
 def test_public_sets_need_their_folder(folder, tmp_path):
     output = run("evaluate", folder / "model", "gsm8k,amc23", "--out", tmp_path / "x.jsonl", code=2).output
     assert "gsm8k, amc23: read from files; give their folder as --data-dir" in " ".join(output.split())

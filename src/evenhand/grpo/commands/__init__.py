@@ -118,8 +118,12 @@ def evaluate(
             help="Ask a server that speaks OpenAI's API instead; a key is taken from OPENAI_API_KEY.",
         ),
     ] = None,
-    concurrency: Annotated[int, typer.Option(help="Requests at a time, with --server.")] = 16,
-    timeout: Annotated[float, typer.Option(help="Seconds that a request may take, with --server.")] = 600,
+    concurrency: Annotated[
+        int | None, typer.Option(help="Requests at a time, with --server. (default: 16)")
+    ] = None,
+    timeout: Annotated[
+        float | None, typer.Option(help="Seconds that a request may take, with --server. (default: 600)")
+    ] = None,
     batch_size: Annotated[
         int | None,
         typer.Option(
@@ -158,12 +162,16 @@ def evaluate(
 
     if server is not None and backend is not None:
         raise ValueError(f"--server is a back end by itself; leave out --backend {backend}")
+    if server is None:
+        for name, value in (("--concurrency", concurrency), ("--timeout", timeout)):
+            if value is not None:
+                raise ValueError(f"{name} is for requests to a server; leave it out, or give --server URL")
     asking = Asking(
         model,
         backend="server" if server is not None else backend or "transformers",
         server=server,
-        concurrency=concurrency,
-        timeout=timeout,
+        concurrency=16 if concurrency is None else concurrency,
+        timeout=600 if timeout is None else timeout,
         chat=chat,
         instruction=instruction,
     )
