@@ -109,8 +109,9 @@ def page(runs: Sequence[Run]) -> list[Section]:
     if not results.runs:
         return [Section("Multi-label", [Text(["No run is finished."])])]
     judged = _judge(results)
-    beside = f"Beside these {len(runs) - len(results.runs)} runs with one option changed."
-    found = [Section("Multi-label: what was run", [Text([*facts(results), beside, *_RULES])])]
+    n_ablated = len(runs) - len(results.runs)
+    beside = [f"Beside these {n_ablated} runs with one option changed."] if n_ablated else []
+    found = [Section("Multi-label: what was run", [Text([*facts(results), *beside, *_RULES])])]
     found += [_answers(results, judged)]
     found += [_of_data(results, data, judged) for data in results.data]
     found += [_division(results), _consensus(results)]
